@@ -1,0 +1,29 @@
+//! What a VM is made of, and what is put into its guest.
+
+use berth_model::{AccountName, Secret};
+
+/// The size of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmSpec {
+    /// Virtual CPUs, at least 1.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The size of the disk in bytes, as the guest sees it.
+    pub disk: u64,
+}
+
+/// What a guest is told of itself after every boot.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// The host's short name: `vm-0`.
+    pub hostname: String,
+    /// Every full name that the VM answers to, the canonical one first.
+    pub names: Vec<String>,
+    /// The account, which is the Linux user too.
+    pub user: AccountName,
+    /// The account's keys in the format of sshd(8)'s AUTHORIZED_KEYS FILE.
+    pub authorized_keys: String,
+    /// The VM's ssh host key: an ed25519 private key in OpenSSH's format, kept across rebuilds.
+    pub host_key: Secret<String>,
+}
