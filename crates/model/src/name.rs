@@ -1,0 +1,179 @@
+//! Names of accounts and teams, which share one namespace.
+//!
+//! A name is a DNS label, a Linux user name and a word in a command line at once, so it may be only what all three
+//! allow. Whether a name is free is not known here.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+mod reserved;
+
+/// The least number of characters in a name.
+pub const MIN_LEN: usize = 2;
+/// The greatest number of characters in a name: the limit of Linux user names.
+pub const MAX_LEN: usize = 32;
+
+/// Why a text is not a name. The sentence is for the person who chose it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("The name is empty. {SHAPE}")]
+    Empty,
+    /// Fewer than [`MIN_LEN`] characters.
+    #[error("The name is too short. {SHAPE}")]
+    TooShort,
+    /// More than [`MAX_LEN`] characters.
+    #[error("The name is too long. {SHAPE}")]
+    TooLong,
+    /// It contains a character that no name has.
+    #[error("The name has the character {}, which names cannot have. {SHAPE}", printable(*.0))]
+    Character(char),
+    /// It does not begin with a letter.
+    #[error("The name does not begin with a letter. {SHAPE}")]
+    Start,
+    /// It ends with a hyphen.
+    #[error("The name ends with a hyphen. {SHAPE}")]
+    End,
+    /// Two hyphens as its third and fourth character, which DNS keeps for encoded names (RFC 5891, 4.2.3.1).
+    #[error(
+        "Two hyphens after the second letter have a meaning of their own in host names. Leave one of them out."
+    )]
+    Encoded,
+    /// It begins like the name of a VM.
+    #[error("Names that begin with vm- or shared- are for VMs. Choose another one.")]
+    VmLike,
+    /// It is on the list of names that stand for something else.
+    #[error("The name {0} is reserved for the system. Choose another one.")]
+    Reserved(String),
+}
+
+const SHAPE: &str = "A name has 2 to 32 characters, a to z, 0 to 9 and hyphens, begins with a letter and does not end with a hyphen.";
+
+fn printable(c: char) -> String {
+    if c == ' ' { "“ ” (a space)".to_owned() } else { format!("“{}”", c.escape_debug()) }
+}
+
+fn check(text: &str) -> Result<(), NameError> {
+    let Some(first) = text.chars().next() else { return Err(NameError::Empty) };
+    if let Some(c) = text.chars().take(MAX_LEN + 1).find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+        return Err(NameError::Character(c));
+    }
+    if text.len() > MAX_LEN {
+        return Err(NameError::TooLong);
+    }
+    if !first.is_ascii_lowercase() {
+        return Err(NameError::Start);
+    }
+    if text.len() < MIN_LEN {
+        return Err(NameError::TooShort);
+    }
+    if text.ends_with('-') {
+        return Err(NameError::End);
+    }
+    if text.starts_with("vm-") || text.starts_with("shared-") {
+        return Err(NameError::VmLike);
+    }
+    if text.get(2..4) == Some("--") {
+        return Err(NameError::Encoded);
+    }
+    if reserved::is_reserved(text) {
+        return Err(NameError::Reserved(text.to_owned()));
+    }
+    Ok(())
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check(text)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The name of an account, which is also the Linux user in its VMs.
+    ///
+    /// 2 to 32 characters, `[a-z][a-z0-9-]*[a-z0-9]`, no `vm-*`, no `shared-*`, nothing on the reserved list and no
+    /// hyphens where DNS would read an encoded name.
+    AccountName
+}
+
+name_type! {
+    /// The name of a team, with the same rules as an [`AccountName`].
+    TeamName
+}
+
+impl AccountName {
+    /// The account name for a person's Unix login (`$USER`): lower-cased, without a Windows domain before it or a
+    /// mail domain after it, every run of other characters a hyphen, cut to [`MAX_LEN`].
+    ///
+    /// A login that stands for a system and not a person (`root`, `admin`) gives `dev`. `None` where no name is left.
+    #[must_use]
+    pub fn from_login_name(login: &str) -> Option<Self> {
+        let login = login.rsplit('\\').next().unwrap_or(login);
+        let login = login.split('@').next().unwrap_or(login);
+        let mut name = String::with_capacity(MAX_LEN);
+        for c in login.chars().map(|c| c.to_ascii_lowercase()) {
+            if name.len() == MAX_LEN {
+                break;
+            }
+            match c {
+                'a'..='z' => name.push(c),
+                '0'..='9' if !name.is_empty() => name.push(c),
+                _ if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+                _ => {}
+            }
+        }
+        name.truncate(name.trim_end_matches('-').len());
+        match Self::try_from(name) {
+            Err(NameError::Reserved(_)) => Some(Self("dev".to_owned())),
+            result => result.ok(),
+        }
+    }
+}

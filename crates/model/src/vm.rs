@@ -1,0 +1,154 @@
+//! How VMs are called: by members (`vm-0`), in the world (`vm-0.alice.koding`) and inside Berth ([`VmId`]).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{AccountName, NameError, TeamName};
+
+/// Why a text is not the name, number or id of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VmNameError {
+    /// Not of the form `vm-N.account.team`.
+    #[error("This is not the name of a VM. Such a name looks like vm-0.alice.koding.")]
+    Shape,
+    /// The first part is not `vm-` and a number.
+    #[error("A VM is called vm- and a number without leading zeros, for example vm-0.")]
+    Number,
+    /// The part that names the owner or the team is no name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Not 16 lower-case hexadecimal digits.
+    #[error("The id of a VM is 16 hexadecimal digits, 0 to 9 and a to f.")]
+    Id,
+}
+
+/// The id that a VM keeps for life, whatever its name: random, 16 lower-case hexadecimal digits, safe in file names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VmId(u64);
+
+impl VmId {
+    /// A new id. Two of them are equal once in 2⁶⁴ pairs; the store refuses the second.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for VmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for VmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VmId({self})")
+    }
+}
+
+impl FromStr for VmId {
+    type Err = VmNameError;
+
+    fn from_str(text: &str) -> Result<Self, VmNameError> {
+        let digits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !digits {
+            return Err(VmNameError::Id);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| VmNameError::Id)
+    }
+}
+
+/// The number of a VM, counted from 0 per account and team.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VmNumber(pub u32);
+
+impl VmNumber {
+    /// The VM that a member's short names stand for.
+    pub const FIRST: Self = Self(0);
+
+    /// The number in a label such as `vm-3`: lower case, decimal, no sign, no leading zero.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        let digits = label.strip_prefix("vm-")?;
+        let canonical = digits == "0" || !digits.starts_with('0');
+        if !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        digits.parse().ok().map(Self)
+    }
+}
+
+impl fmt::Display for VmNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of a VM in the world: `vm-0.alice.koding`. With the VM domain behind it, it is a host name
+/// ([`crate::Domains::canonical`]).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VmName {
+    /// The number, per owner and team.
+    pub number: VmNumber,
+    /// The account that the VM belongs to.
+    pub owner: AccountName,
+    /// The team in whose namespace it is.
+    pub team: TeamName,
+}
+
+impl VmName {
+    /// What its owner calls it, and its host name inside: `vm-0`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("vm-{}", self.number)
+    }
+}
+
+impl fmt::Display for VmName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vm-{}.{}.{}", self.number, self.owner, self.team)
+    }
+}
+
+impl FromStr for VmName {
+    type Err = VmNameError;
+
+    fn from_str(text: &str) -> Result<Self, VmNameError> {
+        let mut parts = text.splitn(4, '.');
+        let (Some(label), Some(owner), Some(team), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(VmNameError::Shape);
+        };
+        Ok(Self {
+            number: VmNumber::from_label(label).ok_or(VmNameError::Number)?,
+            owner: owner.parse()?,
+            team: team.parse()?,
+        })
+    }
+}
+
+macro_rules! text_conversions {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = VmNameError;
+
+            fn try_from(text: String) -> Result<Self, VmNameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
+text_conversions!(VmId);
+text_conversions!(VmName);
