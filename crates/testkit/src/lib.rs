@@ -1,1 +1,10 @@
-//! TODO
+//! What the tests of several crates share: an engine in memory, the suite that every engine passes, and a real OpenSSH
+//! client in a folder of its own.
+//!
+//! Owns no product code and is a dev-dependency only. [`FakeEngine`] keeps time with tokio's clock, so tests may pause
+
+mod conformance;
+mod fake;
+
+pub use conformance::{Bench, conformance};
+pub use fake::{FakeEngine, Service, Verb};

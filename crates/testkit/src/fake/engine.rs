@@ -1,0 +1,174 @@
+//! The verbs, on the table.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use berth_engine::{Ending, Engine, EngineError, Guest, Observed, Stream, VmSpec};
+use berth_model::VmId;
+use tokio_util::sync::CancellationToken;
+
+use super::{FakeEngine, FakeVm, Verb, service::Kind};
+
+/// How long dialling a silent port takes.
+const SILENCE: Duration = Duration::from_secs(10);
+/// What the connection buffers in each direction.
+const BUFFER: usize = 64 * 1024;
+
+impl FakeEngine {
+    /// Notes the call, waits the verb's delay and fails if the test said so.
+    async fn called(&self, verb: Verb, vm: Option<&VmId>) -> Result<(), EngineError> {
+        let delay = {
+            let mut table = self.table();
+            table.calls.push((verb, vm.copied()));
+            table.delays.get(&verb).copied().unwrap_or_default()
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        match self.table().failures.get(&verb) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn observed(&self, vm: &VmId) -> Observed {
+        self.table().vms.get(vm).map_or(Observed::Missing, |vm| vm.observed.clone())
+    }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn create(&self, vm: &VmId, spec: &VmSpec) -> Result<(), EngineError> {
+        self.called(Verb::Create, Some(vm)).await?;
+        self.table().vms.entry(*vm).or_insert_with(|| FakeVm {
+            observed: Observed::Off { ended: None },
+            boot: CancellationToken::new(),
+            guest: None,
+            spec: spec.clone(),
+            boot_log: String::new(),
+        });
+        self.announce();
+        Ok(())
+    }
+
+    async fn start(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError> {
+        match self.observed(vm) {
+            Observed::Missing => {
+                self.table().calls.push((Verb::Start, Some(*vm)));
+                return Err(EngineError::Missing);
+            }
+            Observed::Running => return self.called(Verb::Start, Some(vm)).await,
+            Observed::Off { .. } | Observed::Booting | Observed::Stopping => {}
+        }
+        let Some((boot, _delay)) = self.begin_boot(vm) else { return Err(EngineError::Missing) };
+        if let Some(entry) = self.table().vms.get_mut(vm) {
+            entry.guest = Some(guest.clone());
+            entry.spec = spec.clone();
+        }
+        if let Err(error) = self.called(Verb::Start, Some(vm)).await {
+            self.end(vm, Ending::Failed { reason: error.to_string() });
+            return Err(error);
+        }
+        if self.finish_boot(vm, &boot) {
+            Ok(())
+        } else {
+            Err(EngineError::StartFailed { reason: "the guest shut down while it booted".to_owned() })
+        }
+    }
+
+    async fn stop(&self, vm: &VmId, patience: Duration) -> Result<(), EngineError> {
+        if matches!(self.observed(vm), Observed::Missing | Observed::Off { .. }) {
+            return self.called(Verb::Stop, Some(vm)).await;
+        }
+        let deaf = {
+            let mut table = self.table();
+            if let Some(entry) = table.vms.get_mut(vm) {
+                entry.observed = Observed::Stopping;
+            }
+            table.deaf
+        };
+        self.announce();
+        self.called(Verb::Stop, Some(vm)).await?;
+        if deaf {
+            tokio::time::sleep(patience).await;
+        }
+        self.end(vm, if deaf { Ending::Killed } else { Ending::Stopped });
+        Ok(())
+    }
+
+    async fn remove(&self, vm: &VmId) -> Result<(), EngineError> {
+        self.called(Verb::Remove, Some(vm)).await?;
+        if let Some(entry) = self.table().vms.remove(vm) {
+            entry.boot.cancel();
+        }
+        self.announce();
+        Ok(())
+    }
+
+    async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError> {
+        self.called(Verb::Observe, Some(vm)).await?;
+        Ok(self.observed(vm))
+    }
+
+    async fn changed(&self, vm: &VmId, known: &Observed) -> Result<Observed, EngineError> {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            let observed = self.observed(vm);
+            if observed != *known {
+                return Ok(observed);
+            }
+            changes.changed().await.expect("the engine holds the sender");
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<VmId>, EngineError> {
+        self.called(Verb::List, None).await?;
+        Ok(self.table().vms.keys().copied().collect())
+    }
+
+    async fn set_authorized_keys(&self, vm: &VmId, authorized_keys: &str) -> Result<(), EngineError> {
+        self.called(Verb::SetAuthorizedKeys, Some(vm)).await?;
+        if let Some(FakeVm { observed: Observed::Running | Observed::Booting, guest: Some(guest), .. }) =
+            self.table().vms.get_mut(vm)
+        {
+            authorized_keys.clone_into(&mut guest.authorized_keys);
+        }
+        Ok(())
+    }
+
+    async fn dial(&self, vm: &VmId, port: u16) -> Result<Box<dyn Stream>, EngineError> {
+        self.called(Verb::Dial, Some(vm)).await?;
+        let (service, boot) = {
+            let table = self.table();
+            match table.vms.get(vm) {
+                None => return Err(EngineError::Missing),
+                Some(FakeVm { observed: Observed::Running, boot, .. }) => {
+                    (table.services.get(&port).cloned(), boot.clone())
+                }
+                Some(_) => return Err(EngineError::NotRunning),
+            }
+        };
+        match service.map_or(Kind::Refuses, |service| service.0) {
+            Kind::Refuses => Err(EngineError::Refused { port }),
+            Kind::Silent => {
+                tokio::time::sleep(SILENCE).await;
+                Err(EngineError::TimedOut)
+            }
+            Kind::Serves(serve) => {
+                let (ours, guests) = tokio::io::duplex(BUFFER);
+                let serving = serve(guests);
+                self.shared.tasks.spawn(async move {
+                    tokio::select! {
+                        () = serving => {}
+                        () = boot.cancelled() => {}
+                    }
+                });
+                Ok(Box::new(ours))
+            }
+        }
+    }
+
+    async fn boot_log(&self, vm: &VmId) -> Result<String, EngineError> {
+        Ok(self.table().vms.get(vm).map(|vm| vm.boot_log.clone()).unwrap_or_default())
+    }
+}
