@@ -1,1 +1,35 @@
-//! TODO
+//! Accounts, keys and VMs in a database.
+//!
+//! Owns the facts that outlive a restart, the rules that hold between them, and the SQL; nobody else writes any. Owns
+//! no conclusions: what a VM is doing is asked of its engine, whether somebody may enter is decided in
+//! `berth-control`. Knows no clock: times are parameters, and are kept to the millisecond.
+//!
+//! ```text
+//!   names ─┬─ accounts ─┬─ keys      a key's row goes when the key is removed
+//!          │            └─ vms       a VM's row stays: its name keeps its host key
+//!          └─ teams ──────┘
+//! ```
+//!
+//! # Concurrency
+//! A [`Store`] is cheap to clone and may be used from any number of tasks, and by several processes. Every call that
+//! changes something is one transaction: it happens wholly or, on an error or when its future is dropped before it is
+//! done, not at all. Additions to an account, and its removal, begin by raising the generation of the account's row,
+//! so that they happen one after the other in a database with row locks too. When a call returns, its change is on
+//! disk.
+//!
+//! # Which database
+//! SQLite. The queries and migrations are kept to what PostgreSQL takes too; all that only SQLite has (pragmas, the
+//! kind of transaction, error codes) is in one module, `sqlite`.
+
+mod accounts;
+mod convert;
+mod error;
+mod keys;
+mod sqlite;
+mod vms;
+
+pub use accounts::AccountRow;
+pub use error::StoreError;
+pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
+pub use sqlite::Store;
+pub use vms::{NewVm, VmRow};

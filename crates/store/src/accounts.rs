@@ -1,0 +1,161 @@
+//! Accounts and teams, and the namespace that they share.
+
+use berth_model::{AccountName, TeamName};
+use sqlx::{Sqlite, Transaction};
+use time::OffsetDateTime;
+
+use crate::{
+    Store, StoreError, VmRow,
+    convert::{number, text, time, to_millis},
+    vms,
+};
+
+/// A live account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRow {
+    /// Its name, and its VMs' Linux user.
+    pub name: AccountName,
+    /// When it was added.
+    pub created_at: OffsetDateTime,
+    /// How many keys it has.
+    pub keys: usize,
+    /// How many VMs it has, those included that are being removed.
+    pub vms: usize,
+}
+
+#[derive(sqlx::FromRow)]
+struct Columns {
+    name: String,
+    created_at: i64,
+    keys: i64,
+    vms: i64,
+}
+
+impl TryFrom<Columns> for AccountRow {
+    type Error = StoreError;
+
+    fn try_from(row: Columns) -> Result<Self, StoreError> {
+        Ok(Self {
+            name: text("account name", &row.name)?,
+            created_at: time("created_at", row.created_at)?,
+            keys: number("number of keys", row.keys)?,
+            vms: number("number of VMs", row.vms)?,
+        })
+    }
+}
+
+impl Store {
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] where an account or a team has, or once had, the name.
+    pub async fn add_account(&self, name: &AccountName, at: OffsetDateTime) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let free = sqlx::query(
+            "INSERT INTO names (name, kind) VALUES ($1, 'account') ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(name.as_str())
+        .execute(&mut *tx)
+        .await?;
+        if free.rows_affected() == 0 {
+            return Err(StoreError::NameTaken { name: name.clone() });
+        }
+        sqlx::query("INSERT INTO accounts (name, created_at) VALUES ($1, $2)")
+            .bind(name.as_str())
+            .bind(to_millis(at))
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Removes an account: its keys are gone, its name stays taken, and its VMs are marked as being removed.
+    ///
+    /// Gives those VMs, in the order of their names, for the caller to remove and then say so with
+    /// [`Store::finish_removing`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchAccount`], also when it was removed before.
+    pub async fn remove_account(
+        &self,
+        name: &AccountName,
+        at: OffsetDateTime,
+    ) -> Result<Vec<VmRow>, StoreError> {
+        let mut tx = self.write().await?;
+        lock_account(&mut tx, name).await?;
+        sqlx::query("UPDATE accounts SET removed_at = $2 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(to_millis(at))
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM keys WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
+        let vms = vms::begin_removing_all(&mut tx, name, at).await?;
+        tx.commit().await?;
+        Ok(vms)
+    }
+
+    /// The live accounts in the order of their names.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
+        let rows: Vec<Columns> = sqlx::query_as(
+            "SELECT name, created_at,
+                    (SELECT COUNT(*) FROM keys WHERE keys.account = accounts.name) AS keys,
+                    (SELECT COUNT(*) FROM vms WHERE vms.owner = accounts.name AND vms.removed_at IS NULL) AS vms
+             FROM accounts
+             WHERE removed_at IS NULL
+             ORDER BY name",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Whether there is such an account that was not removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn account_exists(&self, name: &AccountName) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM accounts WHERE name = $1 AND removed_at IS NULL")
+            .bind(name.as_str())
+            .fetch_optional(self.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
+    pub(crate) async fn ensure_team(&self, name: &TeamName) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("INSERT INTO names (name, kind) VALUES ($1, 'team') ON CONFLICT (name) DO NOTHING")
+            .bind(name.as_str())
+            .execute(&mut *tx)
+            .await?;
+        let kind: String = sqlx::query_scalar("SELECT kind FROM names WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+        if kind != "team" {
+            return Err(StoreError::TeamNameTaken { team: name.clone() });
+        }
+        sqlx::query("INSERT INTO teams (name) VALUES ($1) ON CONFLICT (name) DO NOTHING")
+            .bind(name.as_str())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Begins a change of what belongs to a live account: until the transaction ends, no other one begins.
+pub(crate) async fn lock_account(
+    tx: &mut Transaction<'static, Sqlite>,
+    name: &AccountName,
+) -> Result<(), StoreError> {
+    let locked =
+        sqlx::query("UPDATE accounts SET generation = generation + 1 WHERE name = $1 AND removed_at IS NULL")
+            .bind(name.as_str())
+            .execute(&mut **tx)
+            .await?;
+    match locked.rows_affected() {
+        0 => Err(StoreError::NoSuchAccount { name: name.clone() }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,101 @@
+//! What can go wrong in the store, in sentences for the person who asked.
+
+use std::path::PathBuf;
+
+use berth_model::{AccountName, TeamName};
+
+use crate::keys::MAX_KEYS;
+
+/// Why the store did not do what it was asked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// An account or a team has the name, or had it once.
+    #[error("The name {name} is taken, or was: names never change hands. Choose another one.")]
+    NameTaken {
+        /// The name that was asked for.
+        name: AccountName,
+    },
+    /// The default team's name is that of an account, perhaps of a removed one.
+    #[error("The team cannot be called {team}: an account has or had that name. Give team another name.")]
+    TeamNameTaken {
+        /// The name in the configuration.
+        team: TeamName,
+    },
+    /// There is no such account, or not any more.
+    #[error("There is no account {name}.")]
+    NoSuchAccount {
+        /// The name that was asked for.
+        name: AccountName,
+    },
+    /// There is no such team.
+    #[error("There is no team {name}.")]
+    NoSuchTeam {
+        /// The name that was asked for.
+        name: TeamName,
+    },
+    /// The account has the key already.
+    #[error("The account {account} has this key already.")]
+    SameAccountHasKey {
+        /// The account.
+        account: AccountName,
+    },
+    /// Another account has the key. Whose is not told.
+    #[error("This key is on another account. A key is on one account only: use another key.")]
+    AnotherAccountHasKey,
+    /// The account has [`MAX_KEYS`] keys.
+    #[error("The account {account} has {MAX_KEYS} keys, and more are not possible. Remove one first.")]
+    TooManyKeys {
+        /// The account.
+        account: AccountName,
+    },
+    /// A later version of the schema is in the file.
+    #[error(
+        "The database {} was made by a newer Berth. Start that version, or put back the copy from before the \
+         upgrade.",
+        .path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A database, but not one of this program.
+    #[error("The database {} was not made by this version of Berth or an older one. Use another file.", .path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file cannot be read as a database.
+    #[error(
+        "The database {} is damaged, or is no database. Move it away, and put back a copy from a backup.",
+        .path.display()
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file cannot be created, opened or made private.
+    #[error("The file of the database, {}, cannot be opened.", .path.display())]
+    File {
+        /// The database.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Others kept the database busy for longer than a caller should wait.
+    #[error("The database is busy. Try again.")]
+    Busy,
+    /// No room on the disk.
+    #[error("The disk that the database is on is full. Make room and try again.")]
+    DiskFull,
+    /// A row says something that this version cannot read.
+    #[error("The database has a {what} that this version of Berth cannot read.")]
+    Unreadable {
+        /// The column.
+        what: &'static str,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Anything else that the database reports.
+    #[error("The database could not do that.")]
+    Database(#[source] sqlx::Error),
+}

@@ -1,0 +1,268 @@
+//! VMs: what each was made as, what it is called, and how far its removal has come.
+
+use std::time::Duration;
+
+use berth_model::{AccountName, Secret, TeamName, VmId, VmName, VmNumber};
+use sqlx::{Sqlite, Transaction};
+use time::OffsetDateTime;
+
+use crate::{
+    Store, StoreError,
+    accounts::lock_account,
+    convert::{duration, number, optional_time, saturate, text, time, to_millis},
+};
+
+/// What is told of a VM when it is added.
+#[derive(Clone, Debug)]
+pub struct NewVm {
+    /// Its id: a new random one.
+    pub id: VmId,
+    /// The account that it belongs to.
+    pub owner: AccountName,
+    /// The team in whose namespace it is.
+    pub team: TeamName,
+    /// Virtual CPUs, at least 1.
+    pub cpus: u32,
+    /// Memory in bytes, at least 1.
+    pub memory: u64,
+    /// The size of the disk in bytes, at least 1.
+    pub disk: u64,
+    /// A new ssh host key, private, in OpenSSH's format; it is used only if no earlier VM had the same name.
+    pub host_key: Secret<String>,
+}
+
+/// A VM that is there, or is being removed.
+#[derive(Clone, Debug)]
+pub struct VmRow {
+    /// Its id, for life.
+    pub id: VmId,
+    /// Its number, owner and team. No other live VM has the same.
+    pub name: VmName,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The size of the disk in bytes.
+    pub disk: u64,
+    /// Its ssh host key, private, in OpenSSH's format. Every VM that ever had this name has it.
+    pub host_key: Secret<String>,
+    /// When it was added.
+    pub created_at: OffsetDateTime,
+    /// When its removal was asked for. It is not finished.
+    pub removing_at: Option<OffsetDateTime>,
+    /// How long its last boot took.
+    pub last_boot: Option<Duration>,
+    /// How many changes this row has seen.
+    pub generation: u64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Columns {
+    id: String,
+    owner: String,
+    team: String,
+    number: i64,
+    cpus: i64,
+    memory: i64,
+    disk: i64,
+    host_key: String,
+    created_at: i64,
+    removing_at: Option<i64>,
+    last_boot_ms: Option<i64>,
+    generation: i64,
+}
+
+impl TryFrom<Columns> for VmRow {
+    type Error = StoreError;
+
+    fn try_from(row: Columns) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: text("VM's id", &row.id)?,
+            name: VmName {
+                number: VmNumber(number("VM's number", row.number)?),
+                owner: text("VM's owner", &row.owner)?,
+                team: text("VM's team", &row.team)?,
+            },
+            cpus: number("VM's cpus", row.cpus)?,
+            memory: number("VM's memory", row.memory)?,
+            disk: number("VM's disk", row.disk)?,
+            host_key: Secret::new(row.host_key),
+            created_at: time("created_at", row.created_at)?,
+            removing_at: optional_time("removing_at", row.removing_at)?,
+            last_boot: row.last_boot_ms.map(|millis| duration("last_boot_ms", millis)).transpose()?,
+            generation: number("generation", row.generation)?,
+        })
+    }
+}
+
+impl Store {
+    /// Adds a VM under the lowest number that no live VM of its owner and team has.
+    ///
+    /// A VM under a name that an earlier one had gets that one's host key, so that what clients know of the host
+    /// stays right.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchAccount`] and [`StoreError::NoSuchTeam`]; [`StoreError::Database`] where the id is taken
+    /// or a size is 0.
+    pub async fn add_vm(&self, new: &NewVm, at: OffsetDateTime) -> Result<VmRow, StoreError> {
+        let mut tx = self.write().await?;
+        lock_account(&mut tx, &new.owner).await?;
+        let row: Columns = sqlx::query_as(
+            "WITH free AS (
+                 SELECT MIN(candidate.number) AS number
+                 FROM (SELECT 0 AS number
+                       UNION ALL
+                       SELECT number + 1 FROM vms WHERE owner = $2 AND team = $3 AND removed_at IS NULL) AS candidate
+                 WHERE NOT EXISTS (SELECT 1 FROM vms AS taken
+                                   WHERE taken.owner = $2 AND taken.team = $3 AND taken.removed_at IS NULL
+                                     AND taken.number = candidate.number)
+             )
+             INSERT INTO vms (id, owner, team, number, cpus, memory, disk, host_key, created_at)
+             SELECT $1, $2, $3, free.number, $4, $5, $6,
+                    COALESCE((SELECT earlier.host_key FROM vms AS earlier
+                              WHERE earlier.owner = $2 AND earlier.team = $3 AND earlier.number = free.number
+                              LIMIT 1), $7),
+                    $8
+             FROM free
+             RETURNING *",
+        )
+        .bind(new.id.to_string())
+        .bind(new.owner.as_str())
+        .bind(new.team.as_str())
+        .bind(i64::from(new.cpus))
+        .bind(saturate(new.memory))
+        .bind(saturate(new.disk))
+        .bind(new.host_key.expose())
+        .bind(to_millis(at))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|error| missing_team(error, &new.team))?;
+        tx.commit().await?;
+        row.try_into()
+    }
+
+    /// The live VM of this name, also while it is being removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn vm(&self, name: &VmName) -> Result<Option<VmRow>, StoreError> {
+        let row: Option<Columns> = sqlx::query_as(
+            "SELECT * FROM vms WHERE owner = $1 AND team = $2 AND number = $3 AND removed_at IS NULL",
+        )
+        .bind(name.owner.as_str())
+        .bind(name.team.as_str())
+        .bind(i64::from(name.number.0))
+        .fetch_optional(self.reader())
+        .await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// The live VMs of one account, or all, those included that are being removed, also of an account that was
+    /// removed; in the order of owner, team and number.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn vms(&self, owner: Option<&AccountName>) -> Result<Vec<VmRow>, StoreError> {
+        let rows: Vec<Columns> =
+            match owner {
+                Some(owner) => sqlx::query_as(
+                    "SELECT * FROM vms WHERE owner = $1 AND removed_at IS NULL ORDER BY owner, team, number",
+                )
+                .bind(owner.as_str())
+                .fetch_all(self.reader())
+                .await?,
+                None => {
+                    sqlx::query_as("SELECT * FROM vms WHERE removed_at IS NULL ORDER BY owner, team, number")
+                        .fetch_all(self.reader())
+                        .await?
+                }
+            };
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Writes down that a VM is to be removed, and gives it. Asked again it keeps the first time; `None` where the VM
+    /// is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn begin_removing(&self, id: VmId, at: OffsetDateTime) -> Result<Option<VmRow>, StoreError> {
+        let mut tx = self.write().await?;
+        let row: Option<Columns> = sqlx::query_as(
+            "UPDATE vms SET removing_at = COALESCE(removing_at, $2), generation = generation + 1
+             WHERE id = $1 AND removed_at IS NULL
+             RETURNING *",
+        )
+        .bind(id.to_string())
+        .bind(to_millis(at))
+        .fetch_optional(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Writes down that nothing of a VM is left: its number is free again. `false`, and nothing is done, where that
+    /// was written down before or [`Store::begin_removing`] was not.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn finish_removing(&self, id: VmId, at: OffsetDateTime) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let finished = sqlx::query(
+            "UPDATE vms SET removed_at = $2, generation = generation + 1
+             WHERE id = $1 AND removing_at IS NOT NULL AND removed_at IS NULL",
+        )
+        .bind(id.to_string())
+        .bind(to_millis(at))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(finished.rows_affected() > 0)
+    }
+
+    /// Writes down how long the last boot of a VM took, to the millisecond. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn set_last_boot(&self, id: VmId, took: Duration) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query(
+            "UPDATE vms SET last_boot_ms = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
+        )
+        .bind(id.to_string())
+        .bind(saturate(took.as_millis()))
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Marks every live VM of an account as being removed, and gives them in the order of their names.
+pub(crate) async fn begin_removing_all(
+    tx: &mut Transaction<'static, Sqlite>,
+    owner: &AccountName,
+    at: OffsetDateTime,
+) -> Result<Vec<VmRow>, StoreError> {
+    let rows: Vec<Columns> = sqlx::query_as(
+        "UPDATE vms SET removing_at = COALESCE(removing_at, $2), generation = generation + 1
+         WHERE owner = $1 AND removed_at IS NULL
+         RETURNING *",
+    )
+    .bind(owner.as_str())
+    .bind(to_millis(at))
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut vms: Vec<VmRow> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    vms.sort_by(|a, b| {
+        let key = |vm: &VmRow| (vm.name.team.clone(), vm.name.number);
+        key(a).cmp(&key(b))
+    });
+    Ok(vms)
+}
+
+/// The owner's row is locked: only the team can be what a new row's foreign keys do not find.
+fn missing_team(error: sqlx::Error, team: &TeamName) -> StoreError {
+    match error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
+        true => StoreError::NoSuchTeam { name: team.clone() },
+        false => error.into(),
+    }
+}
