@@ -1,13 +1,35 @@
-//! A public key in its canonical form.
+//! A public key in its canonical form, and its fingerprint.
 
 use std::{fmt, str::FromStr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use ssh_key::public::KeyData;
+use ssh_key::{
+    HashAlg,
+    public::{EcdsaPublicKey, Ed25519PublicKey, KeyData, RsaPublicKey},
+};
 
-use super::KeyError;
+use super::{
+    KeyError,
+    blob::{self, Kind},
+    comment,
+};
 
-/// A public key that Berth accepts. Equality is that of the key material; it has no comment.
+/// The least size of an RSA key.
+pub const MIN_RSA_BITS: usize = 2048;
+/// The greatest size of an RSA key: signatures of larger ones are not verified by the SSH library, so that such a
+/// key would be accepted here and fail at every log-in.
+pub const MAX_RSA_BITS: usize = 8192;
+/// The greatest RSA exponent, with the same reason: 2³³ − 1.
+const MAX_RSA_EXPONENT: u64 = (1 << 33) - 1;
+
+/// The first byte of an uncompressed point (SEC 1, 2.3.3), the only form that SSH uses (RFC 5656, 3.1).
+const UNCOMPRESSED: u8 = 4;
+
+/// A public key that Berth accepts: ed25519, ecdsa, RSA from [`MIN_RSA_BITS`] to [`MAX_RSA_BITS`], or one of the two
+/// security key types, whose point is on its curve and whose encoding is the only one of that key.
+///
+/// Equality is that of the key material. It has no comment and no options.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(KeyData);
 
@@ -16,19 +38,47 @@ impl PublicKey {
     ///
     /// # Errors
     /// Why the key is not accepted.
-    pub fn from_openssh(_line: &str) -> Result<Self, KeyError> {
-        unimplemented!()
+    pub fn from_openssh(line: &str) -> Result<Self, KeyError> {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(word), Some(base64)) = (words.next(), words.next()) else { return Err(KeyError::NotAKey) };
+        if base64.len() > blob::MAX_BASE64_LEN {
+            return Err(KeyError::Damaged);
+        }
+        let bytes = STANDARD.decode(base64).map_err(|_| KeyError::Damaged)?;
+        let key = Self::from_blob(&bytes)?;
+        if key.algorithm() != word {
+            return Err(KeyError::TypeMismatch { word: comment::quotable(word), holds: key.algorithm() });
+        }
+        Ok(key)
     }
 
     /// The key that a client offers.
     ///
     /// # Errors
-    /// Why the key is not accepted; no account can have it.
-    pub fn from_ssh_key(_key: &ssh_key::PublicKey) -> Result<Self, KeyError> {
-        unimplemented!()
+    /// Why the key is not accepted: then no account can have it.
+    pub fn from_ssh_key(key: &ssh_key::PublicKey) -> Result<Self, KeyError> {
+        Self::from_blob(&key.to_bytes().map_err(|_| KeyError::Damaged)?)
     }
 
-    /// The key as the ssh library knows it.
+    /// Reads the binary form (RFC 4253, 6.6), all of it.
+    pub(super) fn from_blob(bytes: &[u8]) -> Result<Self, KeyError> {
+        let name = blob::type_name(bytes).ok_or(KeyError::Damaged)?;
+        match blob::kind(name) {
+            Some(Kind::Accepted { .. }) => {}
+            Some(Kind::Dsa) => return Err(KeyError::Dsa),
+            Some(Kind::Certificate) => return Err(KeyError::Certificate),
+            None => return Err(KeyError::UnknownType(comment::quotable(name))),
+        }
+        let key = ssh_key::PublicKey::from_bytes(bytes).map_err(|_| KeyError::Damaged)?;
+        check(key.key_data())?;
+        // One key has one encoding, or it could be added twice under two fingerprints.
+        if key.to_bytes().ok().as_deref() != Some(bytes) {
+            return Err(KeyError::Damaged);
+        }
+        Ok(Self(key.into()))
+    }
+
+    /// The key as the SSH library knows it.
     #[must_use]
     pub fn key_data(&self) -> &KeyData {
         &self.0
@@ -43,14 +93,73 @@ impl PublicKey {
     /// Its SHA-256 fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        unimplemented!()
+        // The library's answer to a request for SHA-256 is SHA-256.
+        Fingerprint(self.0.fingerprint(HashAlg::Sha256).sha256().unwrap_or_default())
     }
 
-    /// `type base64`, without a comment.
+    /// `type base64`, without a comment. [`PublicKey::from_openssh`] gives back the same key.
     #[must_use]
     pub fn to_openssh(&self) -> String {
-        unimplemented!()
+        let bytes = ssh_key::PublicKey::from(self.0.clone()).to_bytes().unwrap_or_default();
+        format!("{} {}", self.algorithm(), STANDARD.encode(bytes))
     }
+}
+
+fn check(key: &KeyData) -> Result<(), KeyError> {
+    let sound = match key {
+        KeyData::Ed25519(key) => ed25519_is_sound(key),
+        KeyData::SkEd25519(key) => ed25519_is_sound(key.public_key()),
+        KeyData::Ecdsa(key) => ecdsa_is_sound(key),
+        KeyData::SkEcdsaSha2NistP256(key) => p256_is_sound(key.ec_point().as_bytes()),
+        KeyData::Rsa(key) => return check_rsa(key),
+        other => return Err(KeyError::UnknownType(comment::quotable(other.algorithm().as_str()))),
+    };
+    if sound { Ok(()) } else { Err(KeyError::Damaged) }
+}
+
+/// A point on the curve, and none of the few for which anybody can make a signature.
+fn ed25519_is_sound(key: &Ed25519PublicKey) -> bool {
+    ed25519_dalek::VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
+}
+
+fn p256_is_sound(point: &[u8]) -> bool {
+    point.first() == Some(&UNCOMPRESSED) && p256::PublicKey::from_sec1_bytes(point).is_ok()
+}
+
+fn ecdsa_is_sound(key: &EcdsaPublicKey) -> bool {
+    let point = key.as_sec1_bytes();
+    match key {
+        EcdsaPublicKey::NistP256(_) => p256_is_sound(point),
+        EcdsaPublicKey::NistP384(_) => {
+            point.first() == Some(&UNCOMPRESSED) && p384::PublicKey::from_sec1_bytes(point).is_ok()
+        }
+        EcdsaPublicKey::NistP521(_) => {
+            point.first() == Some(&UNCOMPRESSED) && p521::PublicKey::from_sec1_bytes(point).is_ok()
+        }
+    }
+}
+
+fn check_rsa(key: &RsaPublicKey) -> Result<(), KeyError> {
+    let (Some(modulus), Some(exponent)) = (key.n().as_positive_bytes(), key.e().as_positive_bytes()) else {
+        return Err(KeyError::Damaged);
+    };
+    let bits = bit_length(modulus);
+    if bits < MIN_RSA_BITS {
+        return Err(KeyError::RsaTooSmall(bits));
+    }
+    if bits > MAX_RSA_BITS {
+        return Err(KeyError::RsaTooLarge(bits));
+    }
+    let odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte % 2 == 1);
+    let value =
+        exponent.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
+    let exponent_fits = value.is_some_and(|value| (3..=MAX_RSA_EXPONENT).contains(&value));
+    if odd(modulus) && odd(exponent) && exponent_fits { Ok(()) } else { Err(KeyError::Damaged) }
+}
+
+fn bit_length(bytes: &[u8]) -> usize {
+    let zeros = bytes.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    (bytes.len() * 8).saturating_sub(zeros)
 }
 
 /// The SHA-256 of a public key, written as OpenSSH does: `SHA256:` and unpadded base64.
@@ -59,8 +168,8 @@ impl PublicKey {
 pub struct Fingerprint([u8; 32]);
 
 impl fmt::Display for Fingerprint {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ssh_key::Fingerprint::Sha256(self.0).fmt(f)
     }
 }
 
@@ -73,8 +182,9 @@ impl fmt::Debug for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = KeyError;
 
-    fn from_str(_text: &str) -> Result<Self, KeyError> {
-        unimplemented!()
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let fingerprint: ssh_key::Fingerprint = text.parse().map_err(|_| KeyError::NotAFingerprint)?;
+        fingerprint.sha256().map(Self).ok_or(KeyError::NotAFingerprint)
     }
 }
 
