@@ -1,0 +1,198 @@
+//! Who somebody is, and where they may go: the only file that makes a [`Login`] or an [`Entry`].
+//!
+//! Both are proofs: their fields are private to this file, the gateway can hold them and pass them on, and
+//! [`Control::connect`] asks for an [`Entry`]. Who may do what is [`may_enter`], and nothing else.
+
+use std::net::IpAddr;
+
+use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, VmId, VmName};
+use time::OffsetDateTime;
+use tokio::time::sleep;
+use tracing::error;
+
+use crate::{
+    Control,
+    error::{EntryError, LoginError},
+    revocation::Revocation,
+};
+
+/// How much of a name that was not found is said back.
+const ASKED_LEN: usize = 80;
+
+/// Proof that the holder of an account's key is at the other end. Ends with the key.
+#[derive(Debug, Clone)]
+pub struct Login {
+    account: AccountName,
+    fingerprint: Fingerprint,
+    expires: Option<OffsetDateTime>,
+    revocation: Revocation,
+}
+
+impl Login {
+    /// Whose key it is.
+    #[must_use]
+    pub fn account(&self) -> &AccountName {
+        &self.account
+    }
+
+    /// Which key it is.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// Waits until the key or its account is removed, or the key expires. Whoever let the holder in ends it then.
+    pub async fn ended(&self) {
+        tokio::select! {
+            () = self.revocation.revoked() => {}
+            () = expiry(self.expires) => {}
+        }
+    }
+}
+
+/// Waits until the wall clock shows `at`; for ever without one.
+async fn expiry(at: Option<OffsetDateTime>) {
+    // Looked at again and again, since a clock may be set.
+    const LOOK: std::time::Duration = std::time::Duration::from_secs(30);
+    let Some(at) = at else { return std::future::pending().await };
+    while let Ok(left) = std::time::Duration::try_from(at - OffsetDateTime::now_utc()) {
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(LOOK)).await;
+    }
+}
+
+/// Proof that a login may connect to one port of one VM.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    vm: VmName,
+    id: VmId,
+    port: u16,
+}
+
+impl Entry {
+    /// The VM.
+    #[must_use]
+    pub fn vm(&self) -> &VmName {
+        &self.vm
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn id(&self) -> VmId {
+        self.id
+    }
+}
+
+impl Control {
+    /// Lets the holder of `key` in. To be called only after the signature has been verified.
+    ///
+    /// Writes down when and from where the key was used. A key that is removed at the same moment is either refused
+    /// or ends the login: there is no gap.
+    ///
+    /// # Errors
+    /// The key is nobody's, has expired or may not be used from `from`; or the store fails.
+    pub async fn log_in(&self, key: &PublicKey, from: IpAddr) -> Result<Login, LoginError> {
+        let website = || self.settings.website.clone();
+        let fingerprint = key.fingerprint();
+        // Before the look into the store: a removal after that look finds this revocation and ends it.
+        let revocation = self.revocations.of(&fingerprint);
+        let row = self.store.key_by_fingerprint(&fingerprint).await.map_err(|cause| {
+            error!(error = %cause, "the store failed");
+            LoginError::Unavailable
+        })?;
+        let Some(row) = row.filter(|row| row.key == *key) else {
+            return Err(LoginError::UnknownKey { website: website(), fingerprint });
+        };
+        let now = OffsetDateTime::now_utc();
+        row.options.permits(from, now).map_err(|refused| match (refused, row.options.expires) {
+            (NotPermitted::Expired, Some(on)) => LoginError::Expired { on, website: website() },
+            (NotPermitted::Expired, None) | (NotPermitted::Address, _) => {
+                LoginError::WrongAddress { website: website() }
+            }
+        })?;
+        if let Err(cause) = self.store.touch_key(row.id, now, from).await {
+            error!(error = %cause, "the use of a key was not written down");
+        }
+        Ok(Login { account: row.account, fingerprint, expires: row.options.expires, revocation })
+    }
+
+    /// Whether `login` may connect to `port` of the VM that answers to `host`.
+    ///
+    /// The same is done, and said, for a VM that does not exist and for one that is somebody else's.
+    ///
+    /// # Errors
+    /// There is no such VM for this login, the port is not to be had, or the store fails.
+    pub async fn enter(&self, login: &Login, host: &str, port: u32) -> Result<Entry, EntryError> {
+        let yours = self.store.vms(Some(&login.account)).await.map_err(|cause| {
+            error!(error = %cause, "the store failed");
+            EntryError::Unavailable
+        })?;
+        let asked = self.settings.domains.resolve(host);
+        let found = yours.iter().find(|vm| {
+            asked.as_ref() == Some(&vm.name)
+                && vm.removing_at.is_none()
+                && may_enter(&login.account, &vm.name)
+        });
+        let Some(vm) = found else {
+            let yours = yours.into_iter().filter(|vm| vm.removing_at.is_none()).map(|vm| vm.name).collect();
+            return Err(EntryError::NoSuchVm { asked: printable(host), yours });
+        };
+        match u16::try_from(port) {
+            Ok(port) if port_is_open(port) => Ok(Entry { vm: vm.name.clone(), id: vm.id, port }),
+            _ => Err(EntryError::PortNotAllowed { port }),
+        }
+    }
+}
+
+/// Who may enter a VM: its owner.
+fn may_enter(account: &AccountName, vm: &VmName) -> bool {
+    vm.owner == *account
+}
+
+/// The ports of a VM that can be connected to: ssh, its website, and what an ordinary user can listen on.
+fn port_is_open(port: u16) -> bool {
+    matches!(port, 22 | 80 | 1024..)
+}
+
+/// What was asked for, fit to be said back on a terminal.
+fn printable(asked: &str) -> String {
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+    let mut text: String = asked.chars().take(ASKED_LEN).map(plain).collect();
+    if asked.chars().nth(ASKED_LEN).is_some() {
+        text.push('…');
+    }
+    if text.is_empty() { "without a name".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_back_is_short_and_plain() {
+        assert_eq!(printable("vm-0.alice.kd.io"), "vm-0.alice.kd.io");
+        assert_eq!(printable("\u{1b}[31mred\u{202e}"), "?[31mred?");
+        assert_eq!(printable(&"a".repeat(300)).chars().count(), ASKED_LEN + 1);
+        assert_eq!(printable(""), "without a name");
+    }
+
+    #[test]
+    fn ports_of_the_system_are_closed_but_for_ssh_and_the_website() {
+        let open: Vec<u16> = (0..=1024).filter(|port| port_is_open(*port)).collect();
+        assert_eq!(open, [22, 80, 1024]);
+        assert!(port_is_open(u16::MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_without_expiry_does_not_expire() {
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(1_000_000), expiry(None)).await;
+        assert!(waited.is_err());
+        expiry(Some(OffsetDateTime::now_utc() - time::Duration::SECOND)).await;
+    }
+}

@@ -1,0 +1,72 @@
+//! Accounts: made, listed, removed.
+
+use berth_model::AccountName;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{Control, error::Error};
+
+/// An account as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInfo {
+    /// Its name.
+    pub name: AccountName,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// How many keys it has.
+    pub keys: usize,
+    /// How many VMs it has.
+    pub vms: usize,
+}
+
+impl Control {
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`] when an account or a team has, or ever had, the name.
+    pub async fn add_account(&self, name: &AccountName) -> Result<(), Error> {
+        Ok(self.store.add_account(name, OffsetDateTime::now_utc()).await?)
+    }
+
+    /// Removes an account: its keys at once, and the connections that they opened; then its VMs with all that is on
+    /// their disks. Its name stays reserved.
+    ///
+    /// # Errors
+    /// There is no such account; or a VM could not be removed now, which is tried again at the next start.
+    pub async fn remove_account(&self, name: &AccountName) -> Result<(), Error> {
+        let keys = self.store.keys(name).await?;
+        self.store.remove_account(name, OffsetDateTime::now_utc()).await?;
+        for key in keys {
+            self.revocations.revoke(&key.fingerprint);
+        }
+        let mut result = Ok(());
+        for handle in self.handles_where(|vm| vm.owner == *name) {
+            if let Err(refusal) = handle.remove().await {
+                result = Err(Error::refused(&handle.name, refusal));
+            }
+        }
+        result
+    }
+
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn accounts(&self) -> Result<Vec<AccountInfo>, Error> {
+        let rows = self.store.accounts().await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AccountInfo { name: row.name, created: row.created_at, keys: row.keys, vms: row.vms })
+            .collect())
+    }
+
+    /// Refuses a name that no account has.
+    pub(crate) async fn must_exist(&self, account: &AccountName) -> Result<(), Error> {
+        if self.store.account_exists(account).await? {
+            Ok(())
+        } else {
+            Err(Error::NoSuchAccount(account.clone()))
+        }
+    }
+}

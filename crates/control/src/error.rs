@@ -1,0 +1,290 @@
+//! What can be refused or go wrong, in whole sentences for the person who asked.
+
+use berth_engine::EngineError;
+use berth_model::{AccountName, PasteError, VmName};
+use berth_store::StoreError;
+use time::OffsetDateTime;
+
+use crate::lifecycle::Refusal;
+
+/// The sort of an error: what HTTP, ssh and exit codes are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What was asked makes no sense as it stands.
+    Invalid,
+    /// It is not known who asks.
+    Unauthenticated,
+    /// Who asks may not.
+    Denied,
+    /// There is no such thing, or none that the asker may know of.
+    Missing,
+    /// It clashes with what there is.
+    Conflict,
+    /// It does not work now and may later.
+    Unavailable,
+}
+
+/// Why an administrative request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is, or was, somebody's.
+    #[error("The name {0} is taken, or was once: names never change hands. Choose another.")]
+    NameTaken(String),
+    /// No account has this name.
+    #[error("There is no account {0}. See: berth admin account list")]
+    NoSuchAccount(AccountName),
+    /// Nothing in the paste could be taken.
+    #[error(transparent)]
+    Paste(#[from] PasteError),
+    /// No key of the account is meant by this.
+    #[error("{account} has no key {which:?}. See: berth admin key list {account}")]
+    NoSuchKey {
+        /// Whose keys were searched.
+        account: AccountName,
+        /// What was asked for.
+        which: String,
+    },
+    /// Several keys are meant by this.
+    #[error(
+        "{account} has more than one key {which:?}. Name it by its fingerprint: berth admin key list {account}"
+    )]
+    AmbiguousKey {
+        /// Whose keys were searched.
+        account: AccountName,
+        /// What was asked for.
+        which: String,
+    },
+    /// No VM is meant by this.
+    #[error("There is no VM {0:?}. See: berth admin vm list")]
+    NoSuchVm(String),
+    /// It was taken back by somebody who asked later.
+    #[error("{0} was stopped by somebody else in the meantime.")]
+    Overruled(VmName),
+    /// It is being removed.
+    #[error("{0} is being removed.")]
+    BeingRemoved(VmName),
+    /// The VM did not come up.
+    #[error("{vm} could not start: {reason}. Nothing was lost.")]
+    StartFailed {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
+    /// The engine could not do it.
+    #[error("{vm}: {cause}.")]
+    Engine {
+        /// Which VM.
+        vm: VmName,
+        /// What the engine says.
+        cause: EngineError,
+    },
+    /// The store refused or failed. Nothing was changed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl Error {
+    /// The sort of this error.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Paste(_) => Kind::Invalid,
+            Error::NoSuchAccount(_) | Error::NoSuchKey { .. } | Error::NoSuchVm(_) => Kind::Missing,
+            Error::NameTaken(_)
+            | Error::AmbiguousKey { .. }
+            | Error::Overruled(_)
+            | Error::BeingRemoved(_) => Kind::Conflict,
+            Error::StartFailed { .. } | Error::Engine { .. } | Error::Store(_) => Kind::Unavailable,
+        }
+    }
+
+    pub(crate) fn refused(vm: &VmName, refusal: Refusal) -> Self {
+        let vm = vm.clone();
+        match refusal {
+            Refusal::Overruled => Error::Overruled(vm),
+            Refusal::Removed => Error::BeingRemoved(vm),
+            Refusal::Engine(EngineError::StartFailed { reason }) => Error::StartFailed { vm, reason },
+            Refusal::Engine(cause) => Error::Engine { vm, cause },
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(cause: StoreError) -> Self {
+        match cause {
+            StoreError::NameTaken { name } => Error::NameTaken(name.to_string()),
+            StoreError::NoSuchAccount { name } => Error::NoSuchAccount(name),
+            cause => {
+                tracing::error!(error = ?cause, "the store failed");
+                Error::Store(cause)
+            }
+        }
+    }
+}
+
+/// Why a verified key does not let its owner in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// It belongs to no account.
+    #[error(
+        "This key is not on any account here. Add it at {website}/account/keys and try again. Fingerprint: {fingerprint}"
+    )]
+    UnknownKey {
+        /// The website's address.
+        website: String,
+        /// The key that was offered.
+        fingerprint: berth_model::Fingerprint,
+    },
+    /// Its time is over.
+    #[error("This key expired on {}. Add a new one at {website}/account/keys and try again.", .on.date())]
+    Expired {
+        /// When.
+        on: OffsetDateTime,
+        /// The website's address.
+        website: String,
+    },
+    /// Its `from=` does not name the client's address.
+    #[error(
+        "This key may not be used from this address (its from= option). Use it from one that it names, or change it at {website}/account/keys."
+    )]
+    WrongAddress {
+        /// The website's address.
+        website: String,
+    },
+    /// It cannot be found out now.
+    #[error("Berth cannot check keys right now. Try again in a minute.")]
+    Unavailable,
+}
+
+impl LoginError {
+    /// The sort of this error.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            LoginError::UnknownKey { .. } => Kind::Unauthenticated,
+            LoginError::Expired { .. } | LoginError::WrongAddress { .. } => Kind::Denied,
+            LoginError::Unavailable => Kind::Unavailable,
+        }
+    }
+}
+
+/// Why a login may not connect to what it named. Unknown and forbidden are one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// There is none of that name, or it is somebody else's.
+    #[error("There is no VM {asked} that you can enter. {}", what_is_yours(.yours))]
+    NoSuchVm {
+        /// What was asked for, cut short and safe to print.
+        asked: String,
+        /// What the login could enter.
+        yours: Vec<VmName>,
+    },
+    /// The VM is the login's, the port is not to be had.
+    #[error("Port {port} is not open to you on a VM. Ports 22, 80 and 1024 to 65535 are.")]
+    PortNotAllowed {
+        /// What was asked for.
+        port: u32,
+    },
+    /// It cannot be found out now.
+    #[error("Berth cannot look up your VMs right now. Try again in a minute.")]
+    Unavailable,
+}
+
+impl EntryError {
+    /// The sort of this error.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            EntryError::NoSuchVm { .. } => Kind::Missing,
+            EntryError::PortNotAllowed { .. } => Kind::Denied,
+            EntryError::Unavailable => Kind::Unavailable,
+        }
+    }
+}
+
+fn what_is_yours(vms: &[VmName]) -> String {
+    match vms {
+        [] => "You have no VM yet: ask the operator of this server for one.".into(),
+        vms => {
+            let labels: Vec<_> = vms.iter().map(VmName::label).collect();
+            format!("Yours: {}.", labels.join(", "))
+        }
+    }
+}
+
+/// Why a connection that is allowed could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The VM was off and did not come up.
+    #[error("{} could not start: {reason}. Nothing was lost.", .vm.label())]
+    StartFailed {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
+    /// It runs, and no program listens on that port.
+    #[error("{} is running, but nothing in it listens on port {port}.", .vm.label())]
+    Refused {
+        /// Which VM.
+        vm: VmName,
+        /// Which port.
+        port: u16,
+    },
+    /// It runs and does not answer.
+    #[error("{} is running but does not answer on port {port}. If this goes on, ask the operator to stop and start it.", .vm.label())]
+    Silent {
+        /// Which VM.
+        vm: VmName,
+        /// Which port.
+        port: u16,
+    },
+    /// Somebody stopped it in this moment.
+    #[error("{} was stopped while it was starting. Connect again to start it.", .vm.label())]
+    Stopped {
+        /// Which VM.
+        vm: VmName,
+    },
+    /// It was removed.
+    #[error("{} was removed.", .vm.label())]
+    Removed {
+        /// Which VM.
+        vm: VmName,
+    },
+    /// The host cannot.
+    #[error("{} cannot be reached: {reason}. Ask the operator of this server.", .vm.label())]
+    Unavailable {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
+}
+
+impl ConnectError {
+    /// The sort of this error.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            ConnectError::Removed { .. } => Kind::Missing,
+            ConnectError::StartFailed { .. }
+            | ConnectError::Refused { .. }
+            | ConnectError::Silent { .. }
+            | ConnectError::Stopped { .. }
+            | ConnectError::Unavailable { .. } => Kind::Unavailable,
+        }
+    }
+
+    pub(crate) fn refused(vm: &VmName, refusal: Refusal) -> Self {
+        let vm = vm.clone();
+        match refusal {
+            Refusal::Overruled => ConnectError::Stopped { vm },
+            Refusal::Removed => ConnectError::Removed { vm },
+            Refusal::Engine(EngineError::StartFailed { reason } | EngineError::NoRoom { reason }) => {
+                ConnectError::StartFailed { vm, reason }
+            }
+            Refusal::Engine(cause) => ConnectError::Unavailable { vm, reason: cause.to_string() },
+        }
+    }
+}

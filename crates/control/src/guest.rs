@@ -1,0 +1,53 @@
+//! What a guest is told: its names, its account's keys and its host key.
+
+use berth_engine::{EngineError, Guest};
+use berth_model::{AccountName, VmId, VmName};
+use berth_store::StoreError;
+use time::OffsetDateTime;
+use tracing::error;
+
+use crate::supervisor::Tools;
+
+/// All that is put into a guest when it boots.
+pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<Guest, EngineError> {
+    let vm = tools.store.vm(name).await.map_err(broken)?;
+    let vm = vm.filter(|vm| vm.id == id).ok_or(EngineError::Missing)?;
+    Ok(Guest {
+        hostname: name.label(),
+        names: tools.settings.domains.names_of(name),
+        user: name.owner.clone(),
+        authorized_keys: authorized_keys(tools, &name.owner).await?,
+        host_key: vm.host_key,
+    })
+}
+
+/// The account's keys as its guests' sshd reads them.
+///
+/// `from=` is left out: inside, every connection comes from the gateway, which has checked the address where it is
+/// known. `expiry-time=` stays, so that a key also ends where a guest has lost touch with Berth.
+pub(crate) async fn authorized_keys(tools: &Tools, account: &AccountName) -> Result<String, EngineError> {
+    let now = OffsetDateTime::now_utc();
+    let mut text =
+        format!("# Written by Berth from {}/account/keys; changes here are lost.\n", tools.settings.website);
+    for row in tools.store.keys(account).await.map_err(broken)? {
+        let mut options = row.options;
+        if options.expires.is_some_and(|expires| expires <= now) {
+            continue;
+        }
+        options.from.clear();
+        let options = options.to_string();
+        if !options.is_empty() {
+            text.push_str(&options);
+            text.push(' ');
+        }
+        text.push_str(&row.key.to_openssh());
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// A store that fails, in an engine's words: the member can do nothing about it, the operator reads the log.
+pub(crate) fn broken(cause: StoreError) -> EngineError {
+    error!(error = ?cause, "the store failed");
+    EngineError::Broken { reason: "Berth's database does not answer".into() }
+}

@@ -1,0 +1,171 @@
+//! The keys of an account: added from what people paste, listed, removed.
+
+use std::net::IpAddr;
+
+use berth_model::{AccountName, Fingerprint, KeyError, PastedKey, parse_pasted};
+use berth_store::{KeyRow, NewKey, StoreError};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{Control, error::Error};
+
+/// A key as its owner and the operator see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    /// What names it for good.
+    pub id: String,
+    /// What its owner calls it.
+    pub label: String,
+    /// `ssh-ed25519`, `ecdsa-sha2-nistp256`, …
+    pub algorithm: String,
+    /// `SHA256:…`
+    pub fingerprint: Fingerprint,
+    /// The comment that came with it.
+    pub comment: String,
+    /// Its options as in an authorized_keys line; empty for none.
+    pub options: String,
+    /// When it was added.
+    #[serde(with = "time::serde::rfc3339")]
+    pub added: OffsetDateTime,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires: Option<OffsetDateTime>,
+    /// When and from where it was used last.
+    pub last_used: Option<KeyUse>,
+}
+
+/// One use of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyUse {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The client's address.
+    pub from: IpAddr,
+}
+
+/// What became of one key of a paste.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum AddedKey {
+    /// It counts from now on.
+    Added {
+        /// The key.
+        key: KeyInfo,
+    },
+    /// The account had it before; nothing changed.
+    AlreadyThere {
+        /// Which one.
+        fingerprint: Fingerprint,
+    },
+    /// It was not added.
+    Refused {
+        /// A sentence for who pasted it.
+        reason: String,
+    },
+}
+
+impl From<KeyRow> for KeyInfo {
+    fn from(row: KeyRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            label: row.label.unwrap_or_else(|| row.key.algorithm()),
+            algorithm: row.key.algorithm(),
+            fingerprint: row.fingerprint,
+            comment: row.comment,
+            options: row.options.to_string(),
+            added: row.added_at,
+            expires: row.options.expires,
+            last_used: row.last_used.map(|used| KeyUse { at: used.at, from: used.from }),
+        }
+    }
+}
+
+impl Control {
+    /// Adds the keys of a paste, each judged by itself, and brings them into the account's running VMs before it
+    /// returns.
+    ///
+    /// `label` names them; without it the comment does, or else the algorithm.
+    ///
+    /// # Errors
+    /// The account does not exist; the paste holds no key or a private one; the store fails.
+    pub async fn add_keys(
+        &self,
+        account: &AccountName,
+        pasted: &str,
+        label: Option<&str>,
+    ) -> Result<Vec<AddedKey>, Error> {
+        self.must_exist(account).await?;
+        let mut judged = vec![];
+        for key in parse_pasted(pasted)? {
+            judged.push(self.add_key(account, key, label).await?);
+        }
+        if judged.iter().any(|key| matches!(key, AddedKey::Added { .. })) {
+            self.push_keys(account).await;
+        }
+        Ok(judged)
+    }
+
+    async fn add_key(
+        &self,
+        account: &AccountName,
+        pasted: Result<PastedKey, KeyError>,
+        label: Option<&str>,
+    ) -> Result<AddedKey, Error> {
+        let PastedKey { key, options, comment } = match pasted {
+            Ok(pasted) => pasted,
+            Err(refused) => return Ok(AddedKey::Refused { reason: refused.to_string() }),
+        };
+        let fingerprint = key.fingerprint();
+        let label = label.or(Some(comment.as_str())).filter(|text| !text.is_empty()).map(str::to_owned);
+        let new = NewKey { key, options, comment, label };
+        match self.store.add_key(account, &new, OffsetDateTime::now_utc()).await {
+            Ok(row) => Ok(AddedKey::Added { key: row.into() }),
+            Err(StoreError::SameAccountHasKey { .. }) => Ok(AddedKey::AlreadyThere { fingerprint }),
+            Err(refused @ (StoreError::AnotherAccountHasKey | StoreError::TooManyKeys { .. })) => {
+                Ok(AddedKey::Refused { reason: refused.to_string() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The keys of an account, in the order in which they were added.
+    ///
+    /// # Errors
+    /// The account does not exist; the store fails.
+    pub async fn keys(&self, account: &AccountName) -> Result<Vec<KeyInfo>, Error> {
+        self.must_exist(account).await?;
+        Ok(self.store.keys(account).await?.into_iter().map(KeyInfo::from).collect())
+    }
+
+    /// Removes the key that `which` names: its fingerprint, its id or its label. The connections that it opened end at
+    /// once, and it is out of the account's running VMs when this returns.
+    ///
+    /// # Errors
+    /// No key, or more than one, is named so; the store fails.
+    pub async fn remove_key(&self, account: &AccountName, which: &str) -> Result<KeyInfo, Error> {
+        self.must_exist(account).await?;
+        let mut named = self.store.keys(account).await?;
+        named.retain(|row| is_named(&row.clone().into(), which));
+        let (account, which) = (account.clone(), which.to_owned());
+        let Some(key) = named.pop() else { return Err(Error::NoSuchKey { account, which }) };
+        if !named.is_empty() {
+            return Err(Error::AmbiguousKey { account, which });
+        }
+        self.store.remove_key(key.id).await?;
+        self.revocations.revoke(&key.fingerprint);
+        self.push_keys(&account).await;
+        Ok(key.into())
+    }
+
+    /// Brings the account's present keys into all of its VMs that run.
+    async fn push_keys(&self, account: &AccountName) {
+        let handles = self.handles_where(|vm| vm.owner == *account);
+        join_all(handles.iter().map(|handle| handle.push_keys())).await;
+    }
+}
+
+fn is_named(key: &KeyInfo, which: &str) -> bool {
+    key.fingerprint.to_string() == which || key.label == which || key.id == which
+}

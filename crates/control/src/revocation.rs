@@ -1,0 +1,50 @@
+//! Telling those who were let in by a key that it is gone.
+//!
+//! Owns one switch for each key that somebody is logged in with, and forgets it with the last of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use berth_model::Fingerprint;
+use tokio_util::sync::CancellationToken;
+
+/// The switches of all keys in use.
+#[derive(Debug, Default)]
+pub(crate) struct Revocations {
+    switches: Mutex<HashMap<Fingerprint, Weak<CancellationToken>>>,
+}
+
+/// The switch of one key. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Revocation(Arc<CancellationToken>);
+
+impl Revocation {
+    /// Waits until the key is removed.
+    pub(crate) async fn revoked(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+impl Revocations {
+    /// The switch of a key, made if it is the first one.
+    pub(crate) fn of(&self, key: &Fingerprint) -> Revocation {
+        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = switches.get(key).and_then(Weak::upgrade) {
+            return Revocation(token);
+        }
+        switches.retain(|_, token| token.strong_count() > 0);
+        let token = Arc::new(CancellationToken::new());
+        switches.insert(*key, Arc::downgrade(&token));
+        Revocation(token)
+    }
+
+    /// Ends all that the key let in. Who asks for its switch from now on gets a new one.
+    pub(crate) fn revoke(&self, key: &Fingerprint) {
+        let token = self.switches.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some(token) = token.and_then(|token| token.upgrade()) {
+            token.cancel();
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The state of a VM in the words of the page, ssh and the command line.
+
+use std::fmt;
+
+use berth_engine::Ending;
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::State;
+
+/// What a person is told that a VM is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It can be connected to.
+    Running,
+    /// It boots.
+    Starting,
+    /// It shuts down.
+    Stopping,
+    /// It is off, and starts when somebody connects.
+    Off,
+    /// It is off because something went wrong.
+    Failed,
+    /// It is being removed.
+    Removing,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Running => "running",
+            Status::Starting => "starting",
+            Status::Stopping => "stopping",
+            Status::Off => "off",
+            Status::Failed => "failed",
+            Status::Removing => "removing",
+        })
+    }
+}
+
+/// The status that is shown for a state, and the reason where there is one to give: a clause without a full stop.
+pub(crate) fn shown(state: &State) -> (Status, Option<String>) {
+    match state {
+        State::Off { ended } => match ended {
+            None => (Status::Off, None),
+            Some(Ending::Stopped) => (Status::Off, Some("it was stopped".into())),
+            Some(Ending::PoweredOff) => (Status::Off, Some("somebody inside shut it down".into())),
+            Some(Ending::Killed) => {
+                (Status::Off, Some("it did not shut down in time, so its plug was pulled".into()))
+            }
+            Some(Ending::Failed { reason }) => (Status::Failed, Some(reason.clone())),
+        },
+        State::Starting => (Status::Starting, None),
+        State::Running => (Status::Running, None),
+        State::Stopping { .. } => (Status::Stopping, None),
+        State::Removing { under_way: true } | State::Removed => (Status::Removing, None),
+        State::Removing { under_way: false } => (
+            Status::Removing,
+            Some("it could not be removed; it is tried again at the next start of the server".into()),
+        ),
+    }
+}

@@ -1,0 +1,154 @@
+//! VMs: made, listed, started, stopped, removed, by the operator's hand.
+
+use berth_model::{AccountName, Secret, VmId, VmName};
+use berth_store::{NewVm, VmRow};
+use serde::{Deserialize, Serialize};
+use ssh_key::{Algorithm, LineEnding, PrivateKey};
+use std::sync::Arc;
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+
+use crate::{
+    Control,
+    connect::Progress,
+    error::Error,
+    lifecycle::State,
+    status::{Status, shown},
+};
+
+/// A VM as its owner and the operator see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmInfo {
+    /// Its name: `vm-0.alice.koding`.
+    pub name: VmName,
+    /// Its canonical host name.
+    pub host: String,
+    /// Every host name that it answers to, the canonical one first.
+    pub names: Vec<String>,
+    /// What it is doing.
+    pub status: Status,
+    /// Why, where there is something to say: a clause without a full stop.
+    pub reason: Option<String>,
+    /// Its ssh host key, as a line of a `.pub` file without comment.
+    pub host_key: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+}
+
+impl Control {
+    /// Makes a VM for `owner` in the default team. It is off, and its disk is made at its first start.
+    ///
+    /// # Errors
+    /// The account does not exist; the store fails.
+    pub async fn add_vm(self: &Arc<Self>, owner: &AccountName) -> Result<VmInfo, Error> {
+        let new = NewVm {
+            id: VmId::random(),
+            owner: owner.clone(),
+            team: self.settings.domains.team().clone(),
+            cpus: self.settings.vm.cpus,
+            memory: self.settings.vm.memory,
+            disk: self.settings.vm.disk,
+            host_key: new_host_key(),
+        };
+        let row = self.store.add_vm(&new, OffsetDateTime::now_utc()).await?;
+        let handle = self.supervise(&row).await;
+        Ok(self.info(&row, &handle.state()))
+    }
+
+    /// The VMs of `owner`, or all, by name.
+    ///
+    /// # Errors
+    /// The account does not exist; the store fails.
+    pub async fn vms(&self, owner: Option<&AccountName>) -> Result<Vec<VmInfo>, Error> {
+        if let Some(owner) = owner {
+            self.must_exist(owner).await?;
+        }
+        let rows = self.store.vms(owner).await?;
+        let seen = |row: &VmRow| self.handle(&row.name).map_or(State::Removed, |handle| handle.state());
+        Ok(rows.iter().map(|row| self.info(row, &seen(row))).collect())
+    }
+
+    /// The VM that is meant by any of the host names that it answers to, by `vm-0.alice.koding`, or by `vm-0.alice` in
+    /// the default team.
+    ///
+    /// # Errors
+    /// There is no such VM; the store fails.
+    pub async fn find_vm(&self, name: &str) -> Result<VmName, Error> {
+        let domains = &self.settings.domains;
+        let with_domain = format!("{name}.{}", domains.vm_domain());
+        let meant = domains.resolve(name).or_else(|| domains.resolve(&with_domain));
+        meant.filter(|vm| self.handle(vm).is_some()).ok_or_else(|| Error::NoSuchVm(name.to_owned()))
+    }
+
+    /// Starts a VM and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come up, or is stopped or removed in the meantime.
+    pub async fn start_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
+        let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
+        self.bring_up(&handle, &progress).await.map_err(|refusal| Error::refused(vm, refusal))
+    }
+
+    /// Stops a VM and waits until it is off.
+    ///
+    /// # Errors
+    /// The engine cannot, or the VM is removed in the meantime.
+    pub async fn stop_vm(&self, vm: &VmName) -> Result<(), Error> {
+        let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
+        handle.stop().await.map_err(|refusal| Error::refused(vm, refusal))
+    }
+
+    /// Removes a VM and all that is on its disk, and waits until nothing is left.
+    ///
+    /// # Errors
+    /// There is no such VM; or the engine cannot now: it is tried again at the next start of the server.
+    pub async fn remove_vm(&self, vm: &VmName) -> Result<(), Error> {
+        let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
+        // Written down first: from here on nobody can enter, and a crash is followed by the rest.
+        self.store.begin_removing(handle.id, OffsetDateTime::now_utc()).await?;
+        handle.remove().await.map_err(|refusal| Error::refused(vm, refusal))
+    }
+
+    /// The end of what the VM's console printed since its last start.
+    ///
+    /// # Errors
+    /// There is no such VM; the engine cannot tell.
+    pub async fn boot_log(&self, vm: &VmName) -> Result<String, Error> {
+        let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
+        self.engine.boot_log(&handle.id).await.map_err(|cause| Error::Engine { vm: vm.clone(), cause })
+    }
+
+    fn info(&self, row: &VmRow, state: &State) -> VmInfo {
+        let (status, reason) = match row.removing_at {
+            Some(_) => (Status::Removing, shown(state).1.filter(|_| matches!(state, State::Removing { .. }))),
+            None => shown(state),
+        };
+        let names = self.settings.domains.names_of(&row.name);
+        VmInfo {
+            name: row.name.clone(),
+            host: self.settings.domains.canonical(&row.name),
+            names,
+            status,
+            reason,
+            host_key: public_line(&row.host_key),
+            created: row.created_at,
+        }
+    }
+}
+
+/// A fresh ed25519 key in OpenSSH's format.
+fn new_host_key() -> Secret<String> {
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)
+        .expect("an ed25519 key needs only random bytes");
+    let pem = key.to_openssh(LineEnding::LF).expect("an unencrypted key is always written");
+    Secret::new(pem.to_string())
+}
+
+/// The public half of a host key; empty for a text that is none, which the store never holds.
+fn public_line(host_key: &Secret<String>) -> String {
+    PrivateKey::from_openssh(host_key.expose())
+        .ok()
+        .and_then(|key| ssh_key::PublicKey::new(key.public_key().key_data().clone(), "").to_openssh().ok())
+        .unwrap_or_default()
+}
