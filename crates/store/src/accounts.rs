@@ -5,9 +5,9 @@ use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    Store, StoreError, VmRow,
+    KeyRow, Store, StoreError, VmRow,
     convert::{number, text, time, to_millis},
-    vms,
+    keys, vms,
 };
 
 /// A live account.
@@ -21,6 +21,15 @@ pub struct AccountRow {
     pub keys: usize,
     /// How many VMs it has, those included that are being removed.
     pub vms: usize,
+}
+
+/// What an account had when it was removed.
+#[derive(Clone, Debug)]
+pub struct RemovedAccount {
+    /// Its keys, in the order in which they were added. They are gone.
+    pub keys: Vec<KeyRow>,
+    /// Its VMs, in the order of their names. They are marked as being removed.
+    pub vms: Vec<VmRow>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -70,8 +79,8 @@ impl Store {
 
     /// Removes an account: its keys are gone, its name stays taken, and its VMs are marked as being removed.
     ///
-    /// Gives those VMs, in the order of their names, for the caller to remove and then say so with
-    /// [`Store::finish_removing`].
+    /// Gives exactly what the account had, for the caller to end what the keys opened, and to remove the VMs and then
+    /// say so with [`Store::finish_removing`].
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`], also when it was removed before.
@@ -79,7 +88,7 @@ impl Store {
         &self,
         name: &AccountName,
         at: OffsetDateTime,
-    ) -> Result<Vec<VmRow>, StoreError> {
+    ) -> Result<RemovedAccount, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, name).await?;
         sqlx::query("UPDATE accounts SET removed_at = $2 WHERE name = $1")
@@ -87,10 +96,10 @@ impl Store {
             .bind(to_millis(at))
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM keys WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
+        let keys = keys::remove_all(&mut tx, name).await?;
         let vms = vms::begin_removing_all(&mut tx, name, at).await?;
         tx.commit().await?;
-        Ok(vms)
+        Ok(RemovedAccount { keys, vms })
     }
 
     /// The live accounts in the order of their names.

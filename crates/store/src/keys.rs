@@ -197,6 +197,20 @@ impl Store {
     }
 }
 
+/// Removes every key of an account, and gives them in the order in which they were added.
+pub(crate) async fn remove_all(
+    tx: &mut Transaction<'static, Sqlite>,
+    account: &AccountName,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let rows: Vec<Columns> = sqlx::query_as("DELETE FROM keys WHERE account = $1 RETURNING *")
+        .bind(account.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
+    let mut keys: Vec<KeyRow> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    keys.sort_by_key(|key| key.id);
+    Ok(keys)
+}
+
 async fn next_id(tx: &mut Transaction<'static, Sqlite>) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("UPDATE id_counters SET used = used + 1 WHERE name = 'keys' RETURNING used")
         .fetch_one(&mut **tx)

@@ -26,9 +26,11 @@ mod convert;
 mod error;
 mod keys;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod vms;
 
-pub use accounts::AccountRow;
+pub use accounts::{AccountRow, RemovedAccount};
 pub use error::StoreError;
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
 pub use sqlite::Store;

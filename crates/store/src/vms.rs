@@ -252,10 +252,7 @@ pub(crate) async fn begin_removing_all(
     .fetch_all(&mut **tx)
     .await?;
     let mut vms: Vec<VmRow> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    vms.sort_by(|a, b| {
-        let key = |vm: &VmRow| (vm.name.team.clone(), vm.name.number);
-        key(a).cmp(&key(b))
-    });
+    vms.sort_by_cached_key(|vm| (vm.name.team.clone(), vm.name.number));
     Ok(vms)
 }
 

@@ -1,0 +1,222 @@
+//! Opening a file: made, found again, refused. SQLite only.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use super::{alice, at, koding, new_key, new_vm};
+use crate::{Store, StoreError};
+
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("berth.db");
+    (folder, path)
+}
+
+async fn open(path: &Path) -> Result<Store, StoreError> {
+    Store::open(path, &koding()).await
+}
+
+/// Runs `sql` in a new database, as somebody else would.
+async fn write_by_hand(path: &Path, sql: &'static str) {
+    let store = open(path).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn all_is_there_after_reopening() {
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    store.add_account(&alice(), at(1)).await.unwrap();
+    let key = store.add_key(&alice(), &new_key(1), at(2)).await.unwrap();
+    let vm = store.add_vm(&new_vm(alice(), "host key"), at(3)).await.unwrap();
+    let accounts = store.accounts().await.unwrap();
+    store.close().await;
+    assert!(store.accounts().await.is_err());
+
+    let store = open(&path).await.unwrap();
+    assert_eq!(store.accounts().await.unwrap(), accounts);
+    assert_eq!(store.keys(&alice()).await.unwrap(), [key]);
+    let again = store.vm(&vm.name).await.unwrap().unwrap();
+    assert_eq!((again.id, again.host_key.expose().as_str()), (vm.id, "host key"));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_written_is_there() {
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    store.add_account(&alice(), at(1)).await.unwrap();
+    // Nothing is closed: what is in the write-ahead log has to be found.
+    let other = open(&path).await.unwrap();
+    assert!(other.account_exists(&alice()).await.unwrap());
+}
+
+#[tokio::test]
+async fn two_processes_wait_for_each_other() {
+    let (_folder, path) = place();
+    let (one, two) = (open(&path).await.unwrap(), open(&path).await.unwrap());
+    one.add_account(&alice(), at(0)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for store in [one, two] {
+        for _ in 0..10 {
+            let store = store.clone();
+            tasks.spawn(
+                async move { store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap().name.number.0 },
+            );
+        }
+    }
+    let mut numbers = tasks.join_all().await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn readers_cannot_write_and_durability_is_full() {
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    assert!(sqlx::query("DELETE FROM teams").execute(store.reader()).await.is_err());
+    let mut tx = store.write().await.unwrap();
+    let mut pragmas = vec![];
+    for pragma in ["PRAGMA synchronous", "PRAGMA foreign_keys"] {
+        pragmas.push(sqlx::query_scalar::<_, i64>(pragma).fetch_one(&mut *tx).await.unwrap());
+    }
+    assert_eq!(pragmas, [2, 1], "FULL and ON");
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_nothing_half_done_and_no_lock() {
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    let alice = alice();
+    store.add_account(&alice, at(0)).await.unwrap();
+    for polls in 1..500 {
+        let mut call = Box::pin(store.remove_account(&alice, at(1)));
+        let mut polled = 0;
+        let done = std::future::poll_fn(|context| {
+            polled += 1;
+            match call.as_mut().poll(context) {
+                std::task::Poll::Pending if polled < polls => std::task::Poll::Pending,
+                step => std::task::Poll::Ready(step.is_ready()),
+            }
+        })
+        .await;
+        drop(call);
+        let there = store.account_exists(&alice).await.unwrap();
+        if done || !there {
+            assert!(!there);
+            break;
+        }
+        store.add_vm(&new_vm(alice.clone(), "a"), at(2)).await.unwrap();
+        assert!(store.vms(None).await.unwrap().iter().all(|vm| vm.removing_at.is_none()));
+    }
+    assert!(!store.account_exists(&alice).await.unwrap(), "given time enough, the call is done");
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_files() {
+    let (folder, path) = place();
+    let modes = || {
+        let mut modes: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().permissions().mode() & 0o777)
+            .collect();
+        modes.sort_unstable();
+        modes
+    };
+    let store = open(&path).await.unwrap();
+    store.add_account(&alice(), at(0)).await.unwrap();
+    assert_eq!(modes(), [0o600; 3], "the database, its log and the log's index");
+    store.close().await;
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let _store = open(&path).await.unwrap();
+    assert!(modes().iter().all(|mode| *mode == 0o600));
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_told_with_the_path() {
+    let (_folder, path) = place();
+    let path = path.join("deeper").join("berth.db");
+    let error = open(&path).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    );
+    assert!(error.to_string().contains(path.to_str().unwrap()));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_kept() {
+    let (_folder, path) = place();
+    let text = "This is a letter, not a database. ".repeat(100);
+    fs::write(&path, &text).unwrap();
+    let error = open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused() {
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    store.add_account(&alice(), at(0)).await.unwrap();
+    store.close().await;
+    let mut bytes = fs::read(&path).unwrap();
+    // The first page, which says that it is a database, stays.
+    bytes[4096..].fill(0xa5);
+    fs::write(&path, &bytes).unwrap();
+    let error = open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused() {
+    let (_folder, path) = place();
+    write_by_hand(
+        &path,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'of the future', TRUE, x'00', 0)",
+    )
+    .await;
+    let error = open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer { .. }), "{error:?}");
+    assert!(error.to_string().contains("newer Berth"));
+}
+
+#[tokio::test]
+async fn a_database_with_another_history_is_refused() {
+    let (_folder, path) = place();
+    write_by_hand(&path, "UPDATE _sqlx_migrations SET checksum = x'00'").await;
+    assert!(matches!(open(&path).await, Err(StoreError::Foreign { .. })));
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused_and_kept() {
+    let (_folder, path) = place();
+    write_by_hand(&path, "DROP TABLE _sqlx_migrations").await;
+    assert!(matches!(open(&path).await, Err(StoreError::Foreign { .. })));
+    assert!(matches!(open(&path).await, Err(StoreError::Foreign { .. })), "the first attempt made no table");
+}
+
+#[tokio::test]
+async fn the_default_team_may_change_but_not_to_an_accounts_name() {
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    store.add_account(&alice(), at(0)).await.unwrap();
+    store.remove_account(&alice(), at(1)).await.unwrap();
+    store.close().await;
+    let team = "alice".parse().unwrap();
+    let error = Store::open(&path, &team).await.unwrap_err();
+    assert!(matches!(&error, StoreError::TeamNameTaken { team: taken } if *taken == team));
+    Store::open(&path, &"other".parse().unwrap()).await.unwrap();
+    open(&path).await.unwrap();
+}

@@ -1,0 +1,73 @@
+//! Impossible rows are refused by the database itself, whoever writes them.
+
+use super::{alice, at, new_key, new_vm, stores_with_accounts};
+
+/// Each is one change of a sound database to an impossible one.
+const IMPOSSIBLE: &[&str] = &[
+    "INSERT INTO names (name, kind) VALUES ('carol', 'person')",
+    "INSERT INTO names (name, kind) VALUES ('Carol', 'account')",
+    "INSERT INTO names (name, kind) VALUES ('c', 'account')",
+    "INSERT INTO names (name, kind) VALUES ('alice', 'team')",
+    "INSERT INTO accounts (name, created_at) VALUES ('nameless', 0)",
+    "INSERT INTO accounts (name, created_at) VALUES ('koding', 0)",
+    "INSERT INTO accounts (name, kind, created_at) VALUES ('koding', 'team', 0)",
+    "INSERT INTO teams (name) VALUES ('alice')",
+    "DELETE FROM names WHERE name = 'alice'",
+    "DELETE FROM accounts WHERE name = 'alice'",
+    "UPDATE accounts SET generation = -1",
+    "UPDATE id_counters SET used = -1",
+    "UPDATE keys SET id = 0",
+    "UPDATE keys SET account = 'nobody-here'",
+    "UPDATE keys SET public_key = 'ssh-ed25519'",
+    "UPDATE keys SET fingerprint = 'SHA256:short'",
+    "UPDATE keys SET fingerprint = 'MD5:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00'",
+    "UPDATE keys SET label = ''",
+    "UPDATE keys SET last_used_at = 1",
+    "UPDATE keys SET last_used_from = '192.0.2.1'",
+    "UPDATE keys SET last_used_at = 1, last_used_from = ''",
+    "UPDATE keys SET comment = NULL",
+    "UPDATE vms SET id = 'ABCDEFABCDEFABCD'",
+    "UPDATE vms SET id = 'abc'",
+    "UPDATE vms SET number = -1",
+    "UPDATE vms SET number = 4294967296",
+    "UPDATE vms SET number = 0 WHERE number = 1",
+    "UPDATE vms SET host_key = ''",
+    "UPDATE vms SET last_boot_ms = -1",
+    "UPDATE vms SET generation = -1",
+    "UPDATE vms SET removed_at = 1",
+    "UPDATE vms SET team = 'alice'",
+];
+
+#[tokio::test]
+async fn impossible_rows_are_refused() {
+    for store in stores_with_accounts().await {
+        store.add_key(&alice(), &new_key(1), at(0)).await.unwrap();
+        store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap();
+        store.add_vm(&new_vm(alice(), "b"), at(0)).await.unwrap();
+        for sql in IMPOSSIBLE {
+            let mut tx = store.write().await.unwrap();
+            let done = sqlx::query(*sql).execute(&mut *tx).await;
+            let error = done.expect_err(sql);
+            let kind = error.as_database_error().expect(sql).kind();
+            assert_ne!(kind, sqlx::error::ErrorKind::Other, "{sql}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_changes_to_possible_rows_are_not_refused() {
+    for store in stores_with_accounts().await {
+        store.add_key(&alice(), &new_key(1), at(0)).await.unwrap();
+        store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap();
+        for sql in [
+            "INSERT INTO names (name, kind) VALUES ('carol', 'account')",
+            "INSERT INTO accounts (name, created_at) VALUES ('carol', 0)",
+            "UPDATE keys SET account = 'bob', label = 'x', last_used_at = 1, last_used_from = '192.0.2.1'",
+            "UPDATE vms SET number = 4294967295, last_boot_ms = 0, removing_at = 1, removed_at = 1",
+        ] {
+            let mut tx = store.write().await.unwrap();
+            sqlx::query(sql).execute(&mut *tx).await.expect(sql);
+            tx.commit().await.unwrap();
+        }
+    }
+}
