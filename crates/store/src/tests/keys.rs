@@ -30,7 +30,7 @@ async fn a_key_comes_back_as_it_was_given() {
         assert_eq!(added.label, new.label);
         assert_eq!(added.added_at, at(1));
         assert_eq!(added.last_used, None);
-        assert_eq!(store.keys(&alice()).await.unwrap(), [added.clone()]);
+        assert_eq!(store.keys(&alice()).await.unwrap(), std::slice::from_ref(&added));
         assert_eq!(store.key_by_fingerprint(&added.fingerprint).await.unwrap(), Some(added));
     }
 }
