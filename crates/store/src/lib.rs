@@ -12,10 +12,12 @@
 //!
 //! # Concurrency
 //! A [`Store`] is cheap to clone and may be used from any number of tasks, and by several processes. Every call that
-//! changes something is one transaction: it happens wholly or, on an error or when its future is dropped before it is
-//! done, not at all. Additions to an account, and its removal, begin by raising the generation of the account's row,
-//! so that they happen one after the other in a database with row locks too. When a call returns, its change is on
-//! disk.
+//! changes something is one transaction, and when it returns, its change is on disk. On an error nothing has changed.
+//! When the future of a call is dropped, all of its change happens or nothing, and before any later one begins; which
+//! of the two, only a look can tell.
+//!
+//! Additions to an account, and its removal, begin by raising the generation of the account's row, so that they happen
+//! one after the other in a database with row locks too.
 //!
 //! # Which database
 //! SQLite. The queries and migrations are kept to what PostgreSQL takes too; all that only SQLite has (pragmas, the
