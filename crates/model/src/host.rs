@@ -205,3 +205,218 @@ fn is_label(label: &str) -> bool {
         && !hyphen_at_end
         && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn domains() -> Domains {
+        Domains::new("koding.com", "kd.io", "koding".parse().expect("a team")).expect("domains")
+    }
+
+    fn vm(name: &str) -> VmName {
+        name.parse().expect("the name of a VM")
+    }
+
+    #[test]
+    fn the_tutorial_resolves() {
+        let domains = domains();
+        let leeolayvar = vm("vm-0.leeolayvar.koding");
+        assert_eq!(domains.gateway_host(), "ssh.koding.com");
+        assert_eq!(domains.canonical(&leeolayvar), "vm-0.leeolayvar.koding.kd.io");
+        assert_eq!(
+            domains.names_of(&leeolayvar),
+            [
+                "vm-0.leeolayvar.koding.kd.io",
+                "vm-0.leeolayvar.kd.io",
+                "leeolayvar.koding.kd.io",
+                "leeolayvar.kd.io"
+            ]
+        );
+        assert_eq!(
+            domains.names_of(&vm("vm-7.alice.koding")),
+            ["vm-7.alice.koding.kd.io", "vm-7.alice.kd.io"]
+        );
+        assert_eq!(
+            domains.names_of(&vm("vm-0.alice.acme-inc")),
+            ["vm-0.alice.acme-inc.kd.io", "alice.acme-inc.kd.io"]
+        );
+        assert_eq!(domains.names_of(&vm("vm-7.alice.acme-inc")), ["vm-7.alice.acme-inc.kd.io"]);
+        assert_eq!(domains.resolve("VM-0.LeeOlayvar.Koding.KD.io"), Some(leeolayvar));
+    }
+
+    #[test]
+    fn an_account_called_like_the_team_is_an_account() {
+        assert_eq!(domains().resolve("koding.kd.io"), Some(vm("vm-0.koding.koding")));
+        assert_eq!(domains().resolve("koding.koding.kd.io"), Some(vm("vm-0.koding.koding")));
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_name_is_nothing() {
+        for host in [
+            "",
+            ".",
+            "kd.io",
+            ".kd.io",
+            "alice.kd.io.",
+            ".alice.kd.io",
+            "alice..kd.io",
+            "alicekd.io",
+            "alice.kd.iox",
+            "xalice.kd.io.evil.com",
+            "alice.koding.com",
+            "ssh.koding.com",
+            "127.0.0.1",
+            "::1",
+            "[::1]",
+            "vm-0.kd.io",
+            "vm-0.koding.com",
+            "vm-00.alice.kd.io",
+            "vm-01.alice.koding.kd.io",
+            "vm-+1.alice.kd.io",
+            "vm-4294967296.alice.kd.io",
+            "vm-.alice.kd.io",
+            "vm-0.vm-0.kd.io",
+            "vm-0.vm-0.alice.koding.kd.io",
+            "x.vm-0.alice.koding.kd.io",
+            "alice.vm-0.kd.io",
+            "root.kd.io",
+            "vm-0.alice.root.kd.io",
+            "shared-0.koding.kd.io",
+            "xn--80ak6aa92e.kd.io",
+            "аlice.kd.io",
+            "alice。kd.io",
+            "alice.\u{212a}d.io",
+            " alice.kd.io",
+            "alice.kd.io ",
+            "alice.kd.io\n",
+            "alice.kd.io\0",
+            "alice%00.kd.io",
+            "al_ice.kd.io",
+            "alice.kd.io:22",
+            "alice@alice.kd.io",
+        ] {
+            assert_eq!(domains().resolve(host), None, "{host:?}");
+        }
+        assert_eq!(domains().resolve(&format!("{}.kd.io", "a".repeat(300))), None);
+        assert_eq!(domains().resolve(&"alice.".repeat(1_000_000)), None);
+    }
+
+    #[test]
+    fn domains_are_checked() {
+        fn new(app: &str, vm: &str) -> Result<Domains, DomainError> {
+            Domains::new(app, vm, "koding".parse().expect("a team"))
+        }
+        assert!(new("berth.localhost", "vm.localhost").is_ok());
+        assert!(new("kd.io", "xkd.io").is_ok());
+        assert_eq!(
+            new("Koding.COM", "KD.io").map(|d| (d.app_domain, d.vm_domain)),
+            Ok(("koding.com".into(), "kd.io".into()))
+        );
+        for (app, vm) in
+            [("kd.io", "kd.io"), ("KD.io", "kd.io"), ("app.kd.io", "kd.io"), ("kd.io", "vm.kd.io")]
+        {
+            assert!(matches!(new(app, vm), Err(DomainError::Overlap { .. })), "{app} {vm}");
+        }
+        let key = "vm_domain";
+        assert_eq!(new("koding.com", ""), Err(DomainError::Empty { key }));
+        assert_eq!(new("koding.com", "kd.io."), Err(DomainError::TrailingDot { key }));
+        for address in ["127.0.0.1", "10.1", "1", "::1", "kd.0"] {
+            assert_eq!(new("koding.com", address), Err(DomainError::Address { key }), "{address}");
+        }
+        for wrong in [
+            ".kd.io", "kd..io", "-kd.io", "kd-.io", "k_d.io", "kd.io:22", "käse.io", "*.kd.io", "kd io",
+            "[::1]",
+        ] {
+            assert!(matches!(new("koding.com", wrong), Err(DomainError::Label { .. })), "{wrong}");
+        }
+        assert!(matches!(
+            new("koding.com", &format!("{}.io", "a".repeat(64))),
+            Err(DomainError::Label { .. })
+        ));
+        assert_eq!(new("koding.com", &"a.".repeat(100)), Err(DomainError::TooLong { key }));
+        assert_eq!(
+            new("", "kd.io").expect_err("empty").to_string(),
+            "app_domain is empty. Give a domain, for example berth.localhost."
+        );
+    }
+
+    #[test]
+    fn the_longest_names_are_host_names() {
+        let domain = format!("{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(MAX_DOMAIN_LEN - 128));
+        let domains =
+            Domains::new("koding.com", &domain, "koding".parse().expect("a team")).expect("domains");
+        let longest = vm(&format!("vm-{}.{}.{}", u32::MAX, "a".repeat(32), "b".repeat(32)));
+        let host = domains.canonical(&longest);
+        assert_eq!((host.len(), domains.resolve(&host)), (MAX_HOST_LEN, Some(longest)));
+    }
+
+    /// Names that are often equal or alike, so that clashes would show.
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            prop::sample::select(vec!["koding", "alice", "kd", "io", "vmx", "a-b", "vm", "ab"])
+                .prop_map(str::to_owned),
+            "[a-z][a-z0-9-]{0,6}[a-z0-9]",
+        ]
+        .prop_filter("a name", |name| name.parse::<AccountName>().is_ok())
+    }
+
+    fn vm_name() -> impl Strategy<Value = VmName> {
+        let number = prop_oneof![Just(0), Just(1), any::<u32>()];
+        (number, name(), name()).prop_map(|(number, owner, team)| VmName {
+            number: VmNumber(number),
+            owner: owner.parse().expect("a name"),
+            team: team.parse().expect("a name"),
+        })
+    }
+
+    fn mixed_case(text: &str, flips: u64) -> String {
+        let flip =
+            |(at, c): (usize, char)| if flips >> (at % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c };
+        text.chars().enumerate().map(flip).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_of_a_vm_resolves_to_it(vm in vm_name(), flips: u64) {
+            for name in domains().names_of(&vm) {
+                prop_assert_eq!(domains().resolve(&mixed_case(&name, flips)), Some(vm.clone()));
+            }
+        }
+
+        #[test]
+        fn what_resolves_is_a_name_of_what_it_resolves_to(
+            host in prop_oneof![
+                "((vm-[0-9]{1,3}|[a-z0-9-]{1,6}|koding|vm-0)\\.){0,4}(kd\\.io|koding\\.com|KD\\.IO|\\.kd\\.io|kd\\.io\\.)",
+                "\\PC{0,20}(\\.kd\\.io)?",
+            ],
+        ) {
+            if let Some(vm) = domains().resolve(&host) {
+                prop_assert!(domains().names_of(&vm).contains(&host.to_ascii_lowercase()));
+            }
+        }
+
+        #[test]
+        fn two_vms_share_no_name(one in vm_name(), other in vm_name()) {
+            prop_assume!(one != other);
+            let names = domains().names_of(&one);
+            prop_assert!(domains().names_of(&other).iter().all(|name| !names.contains(name)));
+        }
+
+        #[test]
+        fn one_character_more_or_less_is_another_host(vm in vm_name(), at: prop::sample::Index, extra in "[a-z0-9.-]") {
+            let host = domains().canonical(&vm);
+            let at = at.index(host.len());
+            let mut longer = host.clone();
+            longer.insert_str(at, &extra);
+            let mut shorter = host;
+            shorter.remove(at);
+            for changed in [longer, shorter] {
+                if let Some(found) = domains().resolve(&changed) {
+                    prop_assert!(domains().names_of(&found).contains(&changed));
+                }
+            }
+        }
+    }
+}

@@ -177,3 +177,117 @@ impl AccountName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refused(text: &str) -> NameError {
+        text.parse::<AccountName>().expect_err(text)
+    }
+
+    #[test]
+    fn the_shape_is_enforced() {
+        for good in ["leeolayvar", "koding", "ab", "a1", "a-b", "a--b", "dev", &"a".repeat(32)] {
+            assert_eq!(good.parse::<AccountName>().expect(good).as_str(), good);
+            assert_eq!(good.parse::<TeamName>().expect(good).to_string(), good);
+        }
+        assert_eq!(refused(""), NameError::Empty);
+        assert_eq!(refused("a"), NameError::TooShort);
+        assert_eq!(refused(&"a".repeat(33)), NameError::TooLong);
+        assert_eq!(refused("1a"), NameError::Start);
+        assert_eq!(refused("-a"), NameError::Start);
+        assert_eq!(refused("a-"), NameError::End);
+        assert_eq!(refused("Alice"), NameError::Character('A'));
+        assert_eq!(refused("a.b"), NameError::Character('.'));
+        assert_eq!(refused("a b"), NameError::Character(' '));
+        assert_eq!(refused("alıce"), NameError::Character('ı'));
+        assert_eq!(refused("alice\n"), NameError::Character('\n'));
+        assert_eq!(refused("xn--alice"), NameError::Encoded);
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for name in ["vm-0", "vm-x", "shared-1"] {
+            assert_eq!(refused(name), NameError::VmLike);
+        }
+        for name in
+            ["root", "admin", "www", "ssh", "api", "daemon", "www-data", "sshd", "messagebus", "nobody"]
+        {
+            assert_eq!(refused(name), NameError::Reserved(name.to_owned()));
+        }
+        for name in ["systemd-network", "systemd-anything", "sudo", "uucp", "localhost"] {
+            assert_eq!(refused(name), NameError::Reserved(name.to_owned()));
+        }
+        assert!("vmx".parse::<AccountName>().is_ok() && "rooted".parse::<AccountName>().is_ok());
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong_and_what_a_name_is() {
+        assert_eq!(
+            refused("a_b").to_string(),
+            "The name has the character “_”, which names cannot have. A name has 2 to 32 characters, a to z, 0 to 9 \
+             and hyphens, begins with a letter and does not end with a hyphen."
+        );
+        assert!(!refused("a\u{1b}[31m").to_string().contains('\u{1b}'));
+        assert!(refused(&format!("a{}", "é".repeat(100_000))).to_string().len() < 300);
+    }
+
+    #[test]
+    fn logins_become_names() {
+        let name = |login: &str| AccountName::from_login_name(login).map(String::from);
+        assert_eq!(name("alice").as_deref(), Some("alice"));
+        assert_eq!(name("Jane.Doe").as_deref(), Some("jane-doe"));
+        assert_eq!(name("CORP\\jane").as_deref(), Some("jane"));
+        assert_eq!(name("jane_doe@corp.example").as_deref(), Some("jane-doe"));
+        assert_eq!(name("42nd..jane!").as_deref(), Some("nd-jane"));
+        assert_eq!(name("root").as_deref(), Some("dev"));
+        assert_eq!(name("Admin").as_deref(), Some("dev"));
+        assert_eq!(name(&"j".repeat(40)), Some("j".repeat(32)));
+        assert_eq!(name("vm-1"), None);
+        assert_eq!(name("j"), None);
+        assert_eq!(name("山田"), None);
+        assert_eq!(name(""), None);
+    }
+
+    #[test]
+    fn serde_checks_what_it_reads() {
+        let read = |text| {
+            AccountName::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text))
+        };
+        assert_eq!(read("alice").map(String::from), Ok("alice".to_owned()));
+        assert!(read("root").is_err_and(|error| error.to_string().contains("reserved")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_a_name_is_what_the_rule_says(text in "[a-z0-9A-Z.-]{0,34}|\\PC{0,34}") {
+            let bytes = text.as_bytes();
+            let rule = (2..=32).contains(&bytes.len())
+                && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+                && bytes[0].is_ascii_lowercase()
+                && bytes[bytes.len() - 1] != b'-'
+                && !text.starts_with("vm-")
+                && !text.starts_with("shared-")
+                && bytes.get(2..4) != Some(b"--")
+                && !reserved::is_reserved(&text);
+            prop_assert_eq!(text.parse::<AccountName>().is_ok(), rule);
+            prop_assert_eq!(TeamName::try_from(text).is_ok(), rule);
+        }
+
+        #[test]
+        fn every_name_from_a_login_is_a_name(login in "(?s).{0,80}") {
+            if let Some(name) = AccountName::from_login_name(&login) {
+                prop_assert_eq!(name.as_str().parse::<AccountName>(), Ok(name.clone()));
+            }
+        }
+
+        #[test]
+        fn a_name_is_its_own_login_name(name in "[a-z][a-z0-9-]{0,30}[a-z0-9]") {
+            if let (Ok(account), false) = (name.parse::<AccountName>(), name.contains("--")) {
+                prop_assert_eq!(AccountName::from_login_name(&name), Some(account));
+            }
+        }
+    }
+}

@@ -152,3 +152,61 @@ macro_rules! text_conversions {
 
 text_conversions!(VmId);
 text_conversions!(VmName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ids_are_sixteen_lower_case_digits() {
+        let id: VmId = "00ff00ff00ff00ff".parse().expect("an id");
+        assert_eq!(id.to_string(), "00ff00ff00ff00ff");
+        for wrong in
+            ["", "00ff", "00FF00FF00FF00FF", "+0ff00ff00ff00ff", "00ff00ff00ff00ff0", "../../../etc/pass"]
+        {
+            assert_eq!(wrong.parse::<VmId>(), Err(VmNameError::Id), "{wrong}");
+        }
+        assert_ne!(VmId::random(), VmId::random());
+    }
+
+    #[test]
+    fn labels_are_canonical() {
+        assert_eq!(VmNumber::from_label("vm-0"), Some(VmNumber::FIRST));
+        assert_eq!(VmNumber::from_label("vm-4294967295"), Some(VmNumber(u32::MAX)));
+        for wrong in
+            ["vm-", "vm-00", "vm-01", "vm-+1", "vm--1", "vm-4294967296", "VM-0", "vm-0 ", "vm-٣", "vm", "0"]
+        {
+            assert_eq!(VmNumber::from_label(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_shown_as_members_know_it() {
+        let name: VmName = "vm-0.alice.koding".parse().expect("a name");
+        assert_eq!((name.label().as_str(), name.to_string().as_str()), ("vm-0", "vm-0.alice.koding"));
+        for wrong in ["vm-0", "vm-0.alice", "vm-0.alice.koding.kd.io", "vm-0.alice.koding.", "0.alice.koding"]
+        {
+            assert!(wrong.parse::<VmName>().is_err(), "{wrong}");
+        }
+        assert!(matches!(
+            "vm-0.root.koding".parse::<VmName>(),
+            Err(VmNameError::Name(NameError::Reserved(_)))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn texts_round_trip(bits: u64, number: u32) {
+            let id = VmId(bits);
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            let name = VmName {
+                number: VmNumber(number),
+                owner: "alice".parse().expect("a name"),
+                team: "koding".parse().expect("a name"),
+            };
+            prop_assert_eq!(VmNumber::from_label(&name.label()), Some(VmNumber(number)));
+            prop_assert_eq!(name.to_string().parse(), Ok(name));
+        }
+    }
+}

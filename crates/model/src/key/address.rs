@@ -41,7 +41,7 @@ impl What {
     }
 }
 
-fn masked(addr: IpAddr, prefix: u8) -> IpAddr {
+pub(super) fn masked(addr: IpAddr, prefix: u8) -> IpAddr {
     match addr {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);

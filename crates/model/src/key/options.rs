@@ -146,3 +146,157 @@ fn parse_time(text: &str) -> Option<OffsetDateTime> {
     let time = Time::from_hms(number(8, 10)?, number(10, 12)?, number(12, 14)?).ok()?;
     Some(OffsetDateTime::new_utc(date, time))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    fn options(text: &str) -> KeyOptions {
+        text.parse().expect(text)
+    }
+
+    fn at(text: &str) -> OffsetDateTime {
+        options(&format!("expiry-time=\"{text}\"")).expires.expect("a time")
+    }
+
+    #[test]
+    fn from_follows_openssh() {
+        let now = datetime!(2030-01-01 0:00 UTC);
+        let permits = |list: &str, addr: &str| {
+            options(&format!("from=\"{list}\"")).permits(addr.parse().expect("an address"), now).is_ok()
+        };
+        assert!(permits("192.0.2.7", "192.0.2.7") && !permits("192.0.2.7", "192.0.2.70"));
+        assert!(permits("192.0.2.7", "::ffff:192.0.2.7") && permits("::ffff:192.0.2.7", "192.0.2.7"));
+        assert!(permits("10.0.0.0/8", "10.255.0.1") && !permits("10.0.0.0/8", "11.0.0.1"));
+        assert!(permits("::ffff:10.0.0.0/104", "10.255.0.1"));
+        assert!(permits("0.0.0.0/0", "1.2.3.4") && !permits("0.0.0.0/0", "::1") && permits("::/0", "::1"));
+        assert!(permits("2001:db8::/32", "2001:db8::5") && !permits("2001:db8::/32", "2001:db9::5"));
+        assert!(permits("192.0.2.*", "192.0.2.99") && !permits("192.0.2.*", "192.0.20.9"));
+        assert!(permits("192.0.2.?", "192.0.2.9") && !permits("192.0.2.?", "192.0.2.99"));
+        assert!(permits("2001:DB8:*", "2001:db8::5") && permits("*", "::1"));
+        assert!(permits("!10.0.0.1,10.0.0.0/8", "10.0.0.2") && !permits("10.0.0.0/8,!10.0.0.1", "10.0.0.1"));
+        assert!(!permits("!10.0.0.1", "10.0.0.2"), "a list of negations lets nobody in");
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(at("20301231"), datetime!(2030-12-31 0:00 UTC));
+        assert_eq!(at("203012311805"), datetime!(2030-12-31 18:05 UTC));
+        assert_eq!(at("20301231180559Z"), datetime!(2030-12-31 18:05:59 UTC));
+        assert_eq!(at("20301231UTC"), datetime!(2030-12-31 0:00 UTC));
+        for wrong in [
+            "",
+            "2030",
+            "20301301",
+            "20300230",
+            "2030123124",
+            "203012312400",
+            "20301231Z0",
+            "+2030123",
+            "٢٠٣٠",
+        ] {
+            let text = format!("expiry-time=\"{wrong}\"");
+            assert_eq!(text.parse::<KeyOptions>(), Err(KeyError::Expiry), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_expires_at_its_time() {
+        let options = options("expiry-time=\"20301231\",expiry-time=\"20310101\"");
+        let addr = "192.0.2.7".parse().expect("an address");
+        let end = datetime!(2030-12-31 0:00 UTC);
+        assert_eq!(options.permits(addr, end - time::Duration::SECOND), Ok(()));
+        assert_eq!(options.permits(addr, end), Err(NotPermitted::Expired));
+        assert_eq!(KeyOptions::default().permits(addr, end), Ok(()));
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        for (text, name) in [
+            ("no-pty", "no-pty"),
+            ("command=\"rm -rf \\\"/\\\", no\"", "command"),
+            ("restrict,pty", "restrict"),
+            ("from=\"10.0.0.1\",cert-authority", "cert-authority"),
+            ("permitopen=\"a:1\"", "permitopen"),
+        ] {
+            assert_eq!(text.parse::<KeyOptions>(), Err(KeyError::Option(name.to_owned())), "{text}");
+        }
+        for text in [
+            "from",
+            "from=",
+            "from=10.0.0.1",
+            "from=\"10.0.0.1",
+            "from=\"10.0.0.1\",",
+            ",",
+            "=\"\"",
+            "from=\"1.1.1.1\"x",
+        ] {
+            assert_eq!(text.parse::<KeyOptions>(), Err(KeyError::Options), "{text}");
+        }
+        assert_eq!("From=\"1.1.1.1\",from=\"1.1.1.2\"".parse::<KeyOptions>(), Err(KeyError::FromTwice));
+        for list in ["", "1.1.1.1,", ",1.1.1.1", &["1.1.1.1"; 65].join(",")] {
+            assert_eq!(format!("from=\"{list}\"").parse::<KeyOptions>(), Err(KeyError::FromCount), "{list}");
+        }
+        for wrong in [
+            "example.com",
+            "*.example.com",
+            "*.cafe",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.1",
+            "fe80::1%eth0",
+            "!",
+            "/8",
+        ] {
+            let text = format!("from=\"{wrong}\"");
+            assert_eq!(text.parse::<KeyOptions>(), Err(KeyError::From(wrong.to_owned())), "{wrong}");
+        }
+        assert_eq!(
+            "from=\"10.0.0.1/8\"".parse::<KeyOptions>(),
+            Err(KeyError::FromHostBits("10.0.0.1/8".to_owned()))
+        );
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        let network = |(addr, prefix): (IpAddr, u8)| {
+            let bits = if addr.is_ipv4() { 32 } else { 128 };
+            format!("{}/{}", address::masked(addr, prefix % (bits + 1)), prefix % (bits + 1))
+        };
+        let what = prop_oneof![
+            any::<IpAddr>().prop_map(|addr| addr.to_string()),
+            (any::<IpAddr>(), any::<u8>()).prop_map(network),
+            "[0-9]{1,3}\\.[0-9*?]{1,3}\\.\\*",
+        ];
+        (any::<bool>(), what).prop_map(|(negated, what)| if negated { format!("!{what}") } else { what })
+    }
+
+    proptest! {
+        #[test]
+        fn options_round_trip(list in prop::collection::vec(pattern(), 1..6), seconds in prop::option::of(0_i64..250_000_000_000)) {
+            let parsed = options(&format!("from=\"{}\"", list.join(",")));
+            let expires = seconds.map(|s| OffsetDateTime::from_unix_timestamp(s).expect("a time"));
+            for options in [KeyOptions { expires, ..parsed }, KeyOptions { from: Vec::new(), expires }] {
+                prop_assert_eq!(options.to_string().parse(), Ok(options));
+            }
+        }
+
+        #[test]
+        fn a_negation_more_never_lets_more_in(list in prop::collection::vec(pattern(), 1..5), no in pattern(), addr: IpAddr) {
+            let now = datetime!(2030-01-01 0:00 UTC);
+            let no = format!("!{}", no.trim_start_matches('!'));
+            let before = options(&format!("from=\"{}\"", list.join(",")));
+            let after = options(&format!("from=\"{},{no}\"", list.join(",")));
+            prop_assert!(before.permits(addr, now).is_ok() || after.permits(addr, now).is_err());
+        }
+
+        #[test]
+        fn no_text_panics(text in "(?s).{0,200}|(from|expiry-time)=\"[0-9a-f:.,/*?!TZ]{0,40}\"?") {
+            if let Ok(options) = text.parse::<KeyOptions>() {
+                prop_assert_eq!(options.to_string().parse(), Ok(options));
+            }
+        }
+    }
+}

@@ -117,9 +117,11 @@ fn check(key: &KeyData) -> Result<(), KeyError> {
     if sound { Ok(()) } else { Err(KeyError::Damaged) }
 }
 
-/// A point on the curve, and none of the few for which anybody can make a signature.
+/// A point on the curve in its only encoding (RFC 8032, 5.1.3), and none of the few for which anybody can make a
+/// signature.
 fn ed25519_is_sound(key: &Ed25519PublicKey) -> bool {
-    ed25519_dalek::VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
+    ed25519_dalek::VerifyingKey::from_bytes(&key.0)
+        .is_ok_and(|point| !point.is_weak() && point.to_edwards().compress().to_bytes() == key.0)
 }
 
 fn p256_is_sound(point: &[u8]) -> bool {

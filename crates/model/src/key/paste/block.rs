@@ -31,8 +31,10 @@ pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Block> {
 
 /// A line such as `---- BEGIN SSH2 PUBLIC KEY ----`: its label in upper case without spaces, and what follows it.
 fn marker(text: &Text<'_>, at: usize, word: &str) -> Option<(String, usize)> {
-    let hyphens = |from: usize| (from..text.len()).take_while(|at| text.byte(*at) == Some(b'-')).count();
-    let first = hyphens(at);
+    let hyphens = |from: usize, most: usize| {
+        (from..from.saturating_add(most)).take_while(|at| text.byte(*at) == Some(b'-')).count()
+    };
+    let first = hyphens(at, MAX_LABEL_LEN);
     let label_start = at + first + word.len();
     if first < 2 || !text.has_word(at + first, word) {
         return None;
@@ -43,7 +45,8 @@ fn marker(text: &Text<'_>, at: usize, word: &str) -> Option<(String, usize)> {
         .take_while(|byte| byte.is_ascii_alphanumeric())
         .map(|byte| char::from(byte.to_ascii_uppercase()))
         .collect();
-    let last = hyphens(label_start + label.len());
+    // As many as before it: what follows may be the next armour.
+    let last = hyphens(label_start + label.len(), first);
     (last >= 2).then(|| (label.clone(), label_start + label.len() + last))
 }
 

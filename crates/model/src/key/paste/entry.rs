@@ -12,27 +12,38 @@ use crate::key::{
     comment,
 };
 
-/// Bounds on options that are looked through: how many, how long a name, how long a value in quotes.
+/// Bounds on options that are looked through: how many, how long a name, how long a
+/// value in quotes, how long all of them.
 const MAX_OPTIONS: usize = 32;
 const MAX_OPTION_NAME_LEN: usize = 40;
-const MAX_OPTION_VALUE_LEN: usize = 8 * 1024;
+const MAX_OPTION_VALUE_LEN: usize = 4 * 1024;
+const MAX_OPTIONS_LEN: usize = 8 * 1024;
 
 /// So much base64 in one piece is no word of a comment.
 const MAX_COMMENT_WORD_LEN: usize = 40;
 
-/// OpenSSH's options without a value. A list of them may stand on a line of its own before a key.
-const FLAGS: [&str; 14] = [
+/// The options that sshd(8) knows. Only these are recognised where a line break makes them doubtful.
+const OPTIONS: [&str; 23] = [
     "agent-forwarding",
     "cert-authority",
+    "command",
+    "environment",
+    "expiry-time",
+    "from",
     "no-agent-forwarding",
     "no-port-forwarding",
     "no-pty",
     "no-touch-required",
     "no-user-rc",
     "no-X11-forwarding",
+    "permitlisten",
+    "permitopen",
     "port-forwarding",
+    "principals",
     "pty",
     "restrict",
+    "touch-required",
+    "tunnel",
     "user-rc",
     "verify-required",
     "X11-forwarding",
@@ -53,11 +64,14 @@ pub(super) fn head(text: &Text<'_>, at: usize) -> Option<Head> {
     if text.blob_type(start).is_some() {
         return Some(Head { quote, options: String::new(), word: None, blob: start });
     }
+    if !text.has_type_within(start..start + MAX_OPTIONS_LEN) {
+        return None;
+    }
     let mut next = start;
     for _ in 0..MAX_OPTIONS {
-        if let Some(word) = type_before_blob(text, next) {
+        if let Some(word) = text.type_before_blob(next) {
             let options = String::from_utf8_lossy(text.bytes(start, next)).into_owned();
-            if next > start && text.is_line_start(next) && !is_option_list(&options) {
+            if next > start && text.is_line_start(next) && !ends_as_option(&options) {
                 return None;
             }
             return Some(Head { quote, options, word: Some(word), blob: next + word.len() });
@@ -65,7 +79,7 @@ pub(super) fn head(text: &Text<'_>, at: usize) -> Option<Head> {
         next = match skip_option(text, next)? {
             ControlFlow::Continue(end) => end,
             ControlFlow::Break(end) => {
-                type_before_blob(text, end)?;
+                text.type_before_blob(end)?;
                 end
             }
         };
@@ -77,33 +91,18 @@ fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'' | b'`')
 }
 
-/// The type that stands at `at`, if a blob follows it.
-fn type_before_blob(text: &Text<'_>, at: usize) -> Option<&'static str> {
-    let is_here = |name: &str| text.has_word(at, name) && text.blob_type(at + name.len()).is_some();
-    blob::TYPES.iter().map(|(name, _)| *name).find(|name| is_here(name))
-}
-
 /// The end of the option at `at`: `Continue` after a comma, `Break` where no other option follows.
 fn skip_option(text: &Text<'_>, at: usize) -> Option<ControlFlow<usize, usize>> {
-    let mut end = at;
-    while text.byte(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        let inside = end > at;
-        if inside && (text.gap(end) == Gap::Break || text.gap(end) == Gap::Space) {
-            break;
-        }
-        if inside && type_before_blob(text, end).is_some() {
-            break;
-        }
-        end += 1;
-        if end - at > MAX_OPTION_NAME_LEN {
-            return None;
-        }
-    }
-    if end == at {
+    let name_end = (at..=at + MAX_OPTION_NAME_LEN).find(|end| !goes_on_name(text, at, *end))?;
+    let known = is_known_option(text.bytes(at, name_end));
+    let end = match text.byte(name_end) {
+        Some(b'=') => skip_value(text, name_end + 1, known)?,
+        _ => name_end,
+    };
+    // The last line of a blob, padding and a quote behind it, is no option because a key follows.
+    let broken = (at + 1..end).any(|at| text.is_line_start(at));
+    if end == at || broken && !known {
         return None;
-    }
-    if text.byte(end) == Some(b'=') {
-        end = skip_value(text, end + 1)?;
     }
     match text.byte(end) {
         Some(b',') => Some(ControlFlow::Continue(end + 1)),
@@ -111,11 +110,24 @@ fn skip_option(text: &Text<'_>, at: usize) -> Option<ControlFlow<usize, usize>> 
     }
 }
 
-fn skip_value(text: &Text<'_>, at: usize) -> Option<usize> {
+/// Whether the name of the option at `start` goes on at `at`.
+fn goes_on_name(text: &Text<'_>, start: usize, at: usize) -> bool {
+    let is_name =
+        text.byte(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let parted = matches!(text.gap(at), Gap::Space | Gap::Break) || text.type_before_blob(at).is_some();
+    is_name && (at == start || !parted)
+}
+
+fn is_known_option(name: &[u8]) -> bool {
+    OPTIONS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The end of a value; without quotes it is an error, which is told for an option that is known.
+fn skip_value(text: &Text<'_>, at: usize, known: bool) -> Option<usize> {
     let limit = at + MAX_OPTION_VALUE_LEN;
     if text.byte(at) != Some(b'"') {
         let ends = |at: &usize| text.byte(*at) == Some(b',') || text.gap(*at) != Gap::None;
-        return (at + 1..limit.min(text.len())).find(ends);
+        return (at + 1..limit.min(text.len())).find(ends).filter(|_| known);
     }
     let mut escaped = false;
     for next in at + 1..limit.min(text.len()) {
@@ -128,10 +140,9 @@ fn skip_value(text: &Text<'_>, at: usize) -> Option<usize> {
     None
 }
 
-/// Whether a text can only be a list of options, and not words that happen to stand before a key.
-fn is_option_list(text: &str) -> bool {
-    text.ends_with('"')
-        || text.split(',').all(|name| FLAGS.iter().any(|flag| flag.eq_ignore_ascii_case(name)))
+/// Whether a text ends as only a list of options does, and not as words that happen to stand before a key.
+fn ends_as_option(text: &str) -> bool {
+    text.ends_with('"') || text.rsplit(',').next().is_some_and(|name| is_known_option(name.as_bytes()))
 }
 
 fn starts_entry(text: &Text<'_>, at: usize) -> bool {
@@ -166,11 +177,11 @@ pub(super) fn blob(
     ends_before: impl Fn(usize) -> bool,
 ) -> Result<(Vec<u8>, usize), KeyError> {
     let name = text.blob_type(at).ok_or(KeyError::NotAKey)?;
-    let fields = match blob::kind(&name) {
+    let fields = match blob::kind(name) {
         Some(Kind::Accepted { fields }) => fields,
         Some(Kind::Dsa) => return Err(KeyError::Dsa),
         Some(Kind::Certificate) => return Err(KeyError::Certificate),
-        None => return Err(KeyError::UnknownType(comment::quotable(&name))),
+        None => return Err(KeyError::UnknownType(comment::quotable(name))),
     };
     let run = text.base64_run(at, MAX_BASE64_LEN, ends_before);
     let bytes = self_delimited(run, fields).ok_or(KeyError::Cut)?;
@@ -203,16 +214,20 @@ fn skip_padding(text: &Text<'_>, at: usize, most: usize) -> usize {
 }
 
 /// The comment of the entry whose blob ends at `end`, and where it ends. The comment of an entry that was wrapped
-/// may go on in the next lines; their words must not look like another key.
+/// may go on in the next lines, and the last word of any may have been broken; but these must not look like a key.
 fn comment_after(text: &Text<'_>, head: &Head, end: usize) -> (String, usize) {
-    let mut next = if text.is_line_start(end) { end } else { text.next_line(end) };
-    let mut comment = text.source(end, next).to_owned();
+    let here = if text.is_line_start(end) { "" } else { text.rest_of_line(end) };
+    let mut next = text.next_line(end);
+    let mut comment = here.to_owned();
     let wrapped = (head.blob..end).any(|at| text.is_line_start(at)) || comment.trim().is_empty();
-    while wrapped && text.gap(next) == Gap::Line && !starts_entry(text, next) && is_comment(text, next) {
-        let line_end = text.next_line(next + 1);
+    while text.gap(next) == Gap::Line
+        && (wrapped || text.rest_of_line(next).split_whitespace().count() == 1)
+        && !starts_entry(text, next)
+        && is_comment(text, next)
+    {
         comment.push(' ');
-        comment.push_str(text.source(next, line_end));
-        next = line_end;
+        comment.push_str(text.rest_of_line(next));
+        next = text.next_line(next + 1);
     }
     if let Some(quote) = head.quote {
         let trimmed = comment.trim_end().trim_end_matches([',', ';']).trim_end();
@@ -222,7 +237,7 @@ fn comment_after(text: &Text<'_>, head: &Head, end: usize) -> (String, usize) {
 }
 
 fn is_comment(text: &Text<'_>, line: usize) -> bool {
-    let source = text.source(line, text.next_line(line + 1));
+    let source = text.rest_of_line(line);
     !source.contains("AAAA")
         && !source.split_whitespace().any(blob::looks_like_type)
         && !source
@@ -240,7 +255,7 @@ fn end_of_entry(text: &Text<'_>, at: usize) -> usize {
 }
 
 fn first_word<'a>(text: &Text<'a>, line: usize) -> &'a str {
-    text.source(line, text.next_line(line + 1)).split_whitespace().next().unwrap_or_default()
+    text.rest_of_line(line).split_whitespace().next().unwrap_or_default()
 }
 
 fn starts_with_type(text: &Text<'_>, line: usize) -> bool {

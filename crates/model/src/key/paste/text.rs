@@ -1,5 +1,7 @@
 //! A paste without its white space, which remembers where that was.
 
+use std::collections::BTreeMap;
+
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -62,11 +64,17 @@ pub(super) struct Text<'a> {
     bytes: Vec<u8>,
     /// Where each byte is in `source`, and what stands before it.
     places: Vec<(usize, Gap)>,
+    /// Where blobs begin, and the types that they name.
+    blobs: BTreeMap<usize, String>,
+    /// Where the type stands of a blob that follows it. Known in advance, or every line of a hostile paste would be
+    /// searched for it.
+    types: BTreeMap<usize, &'static str>,
 }
 
 impl<'a> Text<'a> {
     pub(super) fn new(source: &'a str) -> Self {
-        let mut text = Self { source, bytes: Vec::new(), places: Vec::new() };
+        let mut text =
+            Self { source, bytes: vec![], places: vec![], blobs: BTreeMap::new(), types: BTreeMap::new() };
         let mut gap = Gap::Break;
         let mut start = 0;
         for line in source.split('\n') {
@@ -79,7 +87,27 @@ impl<'a> Text<'a> {
             }
             start += line.len() + 1;
         }
+        text.find_blobs();
         text
+    }
+
+    fn find_blobs(&mut self) {
+        self.blobs = (0..self.len()).filter_map(|at| Some((at, self.read_blob_type(at)?))).collect();
+        let named = self.blobs.keys().flat_map(|blob| {
+            let starts = |name: &str| blob.checked_sub(name.len()).filter(|at| self.has_word(*at, name));
+            blob::TYPES.iter().filter_map(move |(name, _)| Some((starts(name)?, *name)))
+        });
+        self.types = named.collect();
+    }
+
+    fn read_blob_type(&self, at: usize) -> Option<String> {
+        if !self.bytes(at, at + 4).eq(b"AAAA") {
+            return None;
+        }
+        let run = self.base64_run(at, NAME_BASE64_LEN, |_| false);
+        let whole = run.len() - run.len() % 4;
+        let bytes = decode(run.get(..whole)?)?;
+        blob::type_name(&bytes).map(str::to_owned)
     }
 
     fn push_line(&mut self, start: usize, line: &str, mut gap: Gap) {
@@ -127,6 +155,11 @@ impl<'a> Text<'a> {
         self.source.get(place(from)..place(to)).unwrap_or_default()
     }
 
+    /// The source from a byte to the end of its line.
+    pub(super) fn rest_of_line(&self, at: usize) -> &'a str {
+        self.source(at, self.len()).split('\n').next().unwrap_or_default()
+    }
+
     /// Whether the bytes from `at` on are those of `word` in any case of letters, with no break between them.
     pub(super) fn has_word(&self, at: usize, word: &str) -> bool {
         let end = at + word.len();
@@ -134,15 +167,19 @@ impl<'a> Text<'a> {
             && !(at + 1..end).any(|at| self.gap(at) == Gap::Break)
     }
 
-    /// The name of a type, where a blob begins at `at`.
-    pub(super) fn blob_type(&self, at: usize) -> Option<String> {
-        if !self.bytes(at, at + 4).eq(b"AAAA") {
-            return None;
-        }
-        let run = self.base64_run(at, NAME_BASE64_LEN, |_| false);
-        let whole = run.len() - run.len() % 4;
-        let bytes = decode(run.get(..whole)?)?;
-        blob::type_name(&bytes).map(str::to_owned)
+    /// The type that the blob names which begins at `at`.
+    pub(super) fn blob_type(&self, at: usize) -> Option<&str> {
+        self.blobs.get(&at).map(String::as_str)
+    }
+
+    /// The type that stands at `at` before a blob.
+    pub(super) fn type_before_blob(&self, at: usize) -> Option<&'static str> {
+        self.types.get(&at).copied()
+    }
+
+    /// Whether a type stands before a blob in the bytes of a range.
+    pub(super) fn has_type_within(&self, range: std::ops::Range<usize>) -> bool {
+        self.types.range(range).next().is_some()
     }
 
     /// The base64 from `at` on, over line ends but not over spaces, until `ends_before` says so of a line's start.
