@@ -1,0 +1,183 @@
+//! All that is SQLite's own: opening the file, pragmas, transactions that write, error codes.
+//!
+//! One connection writes, others read: SQLite has one writer at a time anyway, waiting in our queue is fair and costs
+//! no thread, and with a write-ahead log a reader waits for nobody.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use berth_model::TeamName;
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// So long another process may keep the file locked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// So long a call waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+const READERS: u32 = 4;
+
+// Primary result codes: https://www.sqlite.org/rescode.html
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_FULL: i32 = 13;
+const SQLITE_NOTADB: i32 = 26;
+
+/// The database. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it or brings it up to date, and ensures that `default_team` exists.
+    ///
+    /// The file is readable by its owner only, from before anything is in it; its folder must exist.
+    ///
+    /// # Errors
+    /// [`StoreError::File`], [`StoreError::Damaged`], [`StoreError::Newer`] and [`StoreError::Foreign`] where the file
+    /// cannot be used, which leave it as it was; [`StoreError::TeamNameTaken`].
+    pub async fn open(path: &Path, default_team: &TeamName) -> Result<Self, StoreError> {
+        make_private(path).await.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let opening = |error| opening_error(error, path);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(opening)?;
+        check_file(&writer, path).await?;
+        let reader = pool(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+        let store = Self { writer, reader };
+        store.prepare(path, default_team).await?;
+        Ok(store)
+    }
+
+    /// A database in memory that ends with its last clone. For tests.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] where SQLite does not start.
+    pub async fn in_memory(default_team: &TeamName) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+        // Every connection would have a database of its own.
+        let only = pool(1).connect_with(options).await?;
+        let store = Self { writer: only.clone(), reader: only };
+        store.prepare(Path::new(":memory:"), default_team).await?;
+        Ok(store)
+    }
+
+    /// Waits for calls under way and closes the file. Later calls fail.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    async fn prepare(&self, path: &Path, default_team: &TeamName) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.writer).await.map_err(|error| migration_error(error, path))?;
+        self.ensure_team(default_team).await
+    }
+
+    /// A transaction that may write. The write lock is taken at once: one that begins by reading would fail, not wait,
+    /// if another process wrote in between.
+    pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Where a single statement that only reads is run.
+    pub(crate) fn reader(&self) -> &SqlitePool {
+        &self.reader
+    }
+}
+
+/// What the database reports, where nothing more is known about it.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match (&error, result_code(&error)) {
+            (sqlx::Error::PoolTimedOut, _) | (_, Some(SQLITE_BUSY)) => Self::Busy,
+            (_, Some(SQLITE_FULL)) => Self::DiskFull,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(TURN_TIMEOUT)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// The file holds private host keys. SQLite gives its journals the same permissions.
+async fn make_private(path: &Path) -> std::io::Result<()> {
+    let file = tokio::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .await?;
+    if file.metadata().await?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(PermissionsExt::from_mode(0o600)).await?;
+    }
+    Ok(())
+}
+
+/// Refuses what is damaged, and what belongs to another program, before anything is written.
+async fn check_file(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let opening = |error| opening_error(error, path);
+    let verdict: String =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(writer).await.map_err(opening)?;
+    if verdict != "ok" {
+        return Err(StoreError::Damaged { path: path.to_owned() });
+    }
+    let (tables, ours): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(*), COUNT(*) FILTER (WHERE name = '_sqlx_migrations') FROM sqlite_master",
+    )
+    .fetch_one(writer)
+    .await
+    .map_err(opening)?;
+    if tables > 0 && ours == 0 {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+fn opening_error(error: sqlx::Error, path: &Path) -> StoreError {
+    match result_code(&error) {
+        Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Damaged { path: path.to_owned() },
+        _ => error.into(),
+    }
+}
+
+fn migration_error(error: MigrateError, path: &Path) -> StoreError {
+    let path: PathBuf = path.to_owned();
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+    match error {
+        MigrateError::VersionMissing(version) if Some(version) > newest => StoreError::Newer { path },
+        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => StoreError::Foreign { path },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            opening_error(error, &path)
+        }
+        error => StoreError::Database(sqlx::Error::Migrate(Box::new(error))),
+    }
+}
+
+/// SQLite's primary result code.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}
