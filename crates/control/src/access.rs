@@ -116,8 +116,11 @@ impl Control {
                 LoginError::WrongAddress { website: website() }
             }
         })?;
-        if let Err(cause) = self.store.touch_key(row.id, now, from).await {
-            error!(error = %cause, "the use of a key was not written down");
+        match self.store.touch_key(row.id, now, from).await {
+            Ok(true) => {}
+            // Removed a moment ago.
+            Ok(false) => return Err(LoginError::UnknownKey { website: website(), fingerprint }),
+            Err(cause) => error!(error = %cause, "the use of a key was not written down"),
         }
         Ok(Login { account: row.account, fingerprint, expires: row.options.expires, revocation })
     }

@@ -1,5 +1,7 @@
 //! Accounts: made, listed, removed.
 
+use std::sync::Arc;
+
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -34,10 +36,14 @@ impl Control {
     ///
     /// # Errors
     /// There is no such account; or a VM could not be removed now, which is tried again at the next start.
-    pub async fn remove_account(&self, name: &AccountName) -> Result<(), Error> {
-        let keys = self.store.keys(name).await?;
-        self.store.remove_account(name, OffsetDateTime::now_utc()).await?;
-        for key in keys {
+    pub async fn remove_account(self: &Arc<Self>, name: &AccountName) -> Result<(), Error> {
+        let (control, name) = (self.clone(), name.clone());
+        self.to_the_end(async move { control.try_remove_account(&name).await }).await
+    }
+
+    async fn try_remove_account(&self, name: &AccountName) -> Result<(), Error> {
+        let removed = self.store.remove_account(name, OffsetDateTime::now_utc()).await?;
+        for key in removed.keys {
             self.revocations.revoke(&key.fingerprint);
         }
         let mut result = Ok(());

@@ -1,6 +1,6 @@
 //! The keys of an account: added from what people paste, listed, removed.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use berth_model::{AccountName, Fingerprint, KeyError, PastedKey, parse_pasted};
 use berth_store::{KeyRow, NewKey, StoreError};
@@ -91,6 +91,17 @@ impl Control {
     /// # Errors
     /// The account does not exist; the paste holds no key or a private one; the store fails.
     pub async fn add_keys(
+        self: &Arc<Self>,
+        account: &AccountName,
+        pasted: &str,
+        label: Option<&str>,
+    ) -> Result<Vec<AddedKey>, Error> {
+        let (control, account, pasted) = (self.clone(), account.clone(), pasted.to_owned());
+        let label = label.map(str::to_owned);
+        self.to_the_end(async move { control.try_add_keys(&account, &pasted, label.as_deref()).await }).await
+    }
+
+    async fn try_add_keys(
         &self,
         account: &AccountName,
         pasted: &str,
@@ -144,11 +155,15 @@ impl Control {
     ///
     /// # Errors
     /// No key, or more than one, is named so; the store fails.
-    pub async fn remove_key(&self, account: &AccountName, which: &str) -> Result<KeyInfo, Error> {
-        self.must_exist(account).await?;
-        let mut named = self.store.keys(account).await?;
-        named.retain(|row| is_named(&row.clone().into(), which));
-        let (account, which) = (account.clone(), which.to_owned());
+    pub async fn remove_key(self: &Arc<Self>, account: &AccountName, which: &str) -> Result<KeyInfo, Error> {
+        let (control, account, which) = (self.clone(), account.clone(), which.to_owned());
+        self.to_the_end(async move { control.try_remove_key(account, which).await }).await
+    }
+
+    async fn try_remove_key(&self, account: AccountName, which: String) -> Result<KeyInfo, Error> {
+        self.must_exist(&account).await?;
+        let mut named = self.store.keys(&account).await?;
+        named.retain(|row| is_named(&row.clone().into(), &which));
         let Some(key) = named.pop() else { return Err(Error::NoSuchKey { account, which }) };
         if !named.is_empty() {
             return Err(Error::AmbiguousKey { account, which });

@@ -117,6 +117,16 @@ impl Control {
         handles.values().filter(|handle| which(&handle.name)).cloned().collect()
     }
 
+    /// Does work whose parts belong together to its end, also when whoever asked for it goes away half-way.
+    async fn to_the_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.tasks.spawn(work).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is being shut down, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Looks at a VM and starts its supervisor.
     async fn supervise(self: &Arc<Self>, row: &VmRow) -> Handle {
         let observed = match self.engine.observe(&row.id).await {

@@ -42,9 +42,14 @@ impl Control {
     /// # Errors
     /// The account does not exist; the store fails.
     pub async fn add_vm(self: &Arc<Self>, owner: &AccountName) -> Result<VmInfo, Error> {
+        let (control, owner) = (self.clone(), owner.clone());
+        self.to_the_end(async move { control.try_add_vm(owner).await }).await
+    }
+
+    async fn try_add_vm(self: &Arc<Self>, owner: AccountName) -> Result<VmInfo, Error> {
         let new = NewVm {
             id: VmId::random(),
-            owner: owner.clone(),
+            owner,
             team: self.settings.domains.team().clone(),
             cpus: self.settings.vm.cpus,
             memory: self.settings.vm.memory,
@@ -103,7 +108,12 @@ impl Control {
     ///
     /// # Errors
     /// There is no such VM; or the engine cannot now: it is tried again at the next start of the server.
-    pub async fn remove_vm(&self, vm: &VmName) -> Result<(), Error> {
+    pub async fn remove_vm(self: &Arc<Self>, vm: &VmName) -> Result<(), Error> {
+        let (control, vm) = (self.clone(), vm.clone());
+        self.to_the_end(async move { control.try_remove_vm(&vm).await }).await
+    }
+
+    async fn try_remove_vm(&self, vm: &VmName) -> Result<(), Error> {
         let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
         // Written down first: from here on nobody can enter, and a crash is followed by the rest.
         self.store.begin_removing(handle.id, OffsetDateTime::now_utc()).await?;

@@ -72,6 +72,18 @@ async fn a_login_ends_with_its_key_and_with_its_account() {
 }
 
 #[tokio::test]
+async fn a_removal_that_nobody_waits_for_still_ends_the_login() {
+    let (world, alices, _) = World::new().await;
+    let login = world.log_in(&alices).await;
+    let name = account("alice");
+    let fingerprint = alices.fingerprint().to_string();
+    let removal = world.control.remove_key(&name, &fingerprint);
+    // Polled once and dropped, as when the administrator's connection breaks.
+    let _ = timeout(Duration::ZERO, removal).await;
+    timeout(Duration::from_secs(5), login.ended()).await.unwrap();
+}
+
+#[tokio::test]
 async fn unknown_and_forbidden_are_told_alike() {
     let (world, alices, _) = World::new().await;
     let login = world.log_in(&alices).await;
