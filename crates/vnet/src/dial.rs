@@ -1,0 +1,103 @@
+//! Reaching a port of the guest by whichever of its two addresses answers: RFC 8305 in small.
+//!
+//! A program in the guest may listen on one family only, and a guest that is booting gets its two addresses at
+//! different times. So the family that was heard from goes first (both or neither: IPv6, which needs no lease),
+//! the other follows after [`STAGGER`] or a refusal, and the first to be accepted wins.
+//!
+//! A SYN that reaches a guest without an address yet is lost, and smoltcp sends the next after a second, then
+//! two: too slow to begin with. An attempt is therefore cut off and begun anew, after [`FIRST_ATTEMPT`] and then
+//! twice as long each time, so that a slow guest always gets the time that it needs in the end; and at once
+//! when the guest is first heard from.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use crate::{Handle, driver::Heard, link::Family, stream::Stream};
+
+/// How long the second family waits for the first.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long a family may stay silent once the other has refused, before that is taken for the guest's word.
+const SECOND_OPINION: Duration = Duration::from_secs(1);
+
+const FIRST_ATTEMPT: Duration = Duration::from_millis(500);
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
+
+/// Why no connection came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// The guest answered, and nothing listens on that port.
+    #[error("nothing in the VM listens on this port")]
+    Refused,
+    /// The guest did not answer before the deadline.
+    #[error("the VM did not answer in time")]
+    TimedOut,
+    /// No guest is attached, or it went away meanwhile.
+    #[error("the VM is not running")]
+    Detached,
+    /// The guest has as many connections as one guest may have.
+    #[error("the VM has too many open connections")]
+    TooMany,
+}
+
+/// See [`crate::Network::dial`].
+pub(crate) async fn dial(handle: &Arc<Handle>, port: u16, deadline: Duration) -> Result<Stream, DialError> {
+    timeout(deadline, race(handle, port)).await.unwrap_or(Err(DialError::TimedOut))
+}
+
+async fn race(handle: &Arc<Handle>, port: u16) -> Result<Stream, DialError> {
+    let heard = *handle.shared.heard.borrow();
+    let (first, second) = match heard {
+        Heard { v4: true, v6: false } => (Family::V4, Family::V6),
+        _ => (Family::V6, Family::V4),
+    };
+    let first = connect(handle, first, port);
+    let second = connect(handle, second, port);
+    tokio::pin!(first, second);
+    tokio::select! {
+        biased;
+        result = &mut first => return or_else(result, second).await,
+        () = sleep(STAGGER) => {}
+    }
+    tokio::select! {
+        biased;
+        result = &mut first => or_else(result, second).await,
+        result = &mut second => or_else(result, first).await,
+    }
+}
+
+/// The first result, or if that was a refusal, what the other family says to it.
+async fn or_else(
+    result: Result<Stream, DialError>,
+    other: impl Future<Output = Result<Stream, DialError>>,
+) -> Result<Stream, DialError> {
+    match result {
+        Err(DialError::Refused) => timeout(SECOND_OPINION, other).await.unwrap_or(Err(DialError::Refused)),
+        decided => decided,
+    }
+}
+
+/// Connects by one family, however long it takes.
+async fn connect(handle: &Arc<Handle>, family: Family, port: u16) -> Result<Stream, DialError> {
+    let mut heard = handle.shared.heard.subscribe();
+    let mut patience = FIRST_ATTEMPT;
+    loop {
+        let id = handle.shared.lock().stack.open(family, port)?;
+        let attempt = Stream::new(handle.clone(), id);
+        handle.shared.kick();
+        // In this order: the frame that accepts may also be the first that is heard.
+        tokio::select! {
+            biased;
+            accepted = poll_fn(|context| attempt.poll_connected(context)) => {
+                return match accepted {
+                    true => Ok(attempt),
+                    false if attempt.is_cut() => Err(DialError::Detached),
+                    false => Err(DialError::Refused),
+                };
+            }
+            () = sleep(patience) => patience = (patience * 2).min(LONGEST_ATTEMPT),
+            _ = heard.changed() => patience = FIRST_ATTEMPT,
+        }
+    }
+}
