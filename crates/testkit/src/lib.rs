@@ -2,9 +2,12 @@
 //! client in a folder of its own.
 //!
 //! Owns no product code and is a dev-dependency only. [`FakeEngine`] keeps time with tokio's clock, so tests may pause
+//! it; [`OpenSsh`] runs processes, so tests that use it may not.
 
 mod conformance;
 mod fake;
+mod openssh;
 
 pub use conformance::{Bench, conformance};
 pub use fake::{FakeEngine, Service, Verb};
+pub use openssh::{OpenSsh, Output};
