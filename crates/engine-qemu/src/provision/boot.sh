@@ -1,0 +1,125 @@
+# Makes a freshly booted guest the VM of one account. Run as root by /bin/sh through the guest agent after every boot, as
+# early as the agent answers, beside the rest of the boot. Any number of runs has the effect of one.
+# What comes before it has set: hostname, names, user, authorized_keys, host_key and page.
+# Starting a program is what costs time here, so the shell does by itself what it can.
+set -eu
+umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+# slurp FILE: its text in $text, empty if there is no such file.
+slurp() {
+    text=
+    [ -f "$1" ] || return 0
+    while IFS= read -r line || [ -n "$line" ]; do
+        text="$text$line
+"
+    done <"$1"
+}
+
+# put FILE TEXT: the file has the new text or the old one, never half of it.
+put() {
+    printf '%s' "$2" >"$1.new"
+    mv -f "$1.new" "$1"
+}
+
+# entry FILE NAME: the line of a passwd or group file, in $found.
+entry() {
+    found=
+    while IFS= read -r line; do
+        case "$line" in "$2":*) found=$line; return 0 ;; esac
+    done <"$1"
+    return 1
+}
+
+[ -d /run/berth/keys ] || mkdir -p /run/berth/keys
+
+# The name. sudo and others look the VM up by it, so it is in /etc/hosts; the member's own lines there stay.
+echo "$hostname" >/proc/sys/kernel/hostname
+slurp /etc/hostname
+[ "$text" = "$hostname
+" ] || put /etc/hostname "$hostname
+"
+slurp /etc/hosts
+ours="127.0.1.1 $names$hostname # berth
+"
+case "$text" in
+*"$ours"*) ;;
+*)
+    others=
+    while IFS= read -r line; do
+        case "$line" in *"# berth") ;; *) others="$others$line
+" ;; esac
+    done <<EOF
+$text
+EOF
+    put /etc/hosts "$others$ours"
+    ;;
+esac
+[ -s /etc/machine-id ] || systemd-machine-id-setup >/dev/null 2>&1
+
+# The user, once; what the member changes later (shell, groups, home) stays. The lines are those of useradd, which takes
+# a second without hardware virtualisation.
+if ! entry /etc/passwd "$user"; then
+    if entry /etc/group "$user"; then
+        group=member
+    else
+        group=$user
+    fi
+    if ! entry /etc/group "$group"; then
+        echo "$group:x:1000:" >>/etc/group
+        echo "$group:!::" >>/etc/gshadow
+    fi
+    echo "$user:!:20000:0:99999:7:::" >>/etc/shadow
+    echo "$user:100000:65536" >>/etc/subuid
+    echo "$user:100000:65536" >>/etc/subgid
+    echo "$user:x:1000:1000::/home/$user:/bin/bash" >>/etc/passwd
+    entry /etc/passwd "$user"
+fi
+IFS=: read -r _ _ uid gid _ home _ <<EOF
+$found
+EOF
+if [ "$uid" -lt 1000 ]; then
+    echo "the account name $user belongs to a user of the system" >&2
+    exit 1
+fi
+
+# A home that is missing, at first or because it was deleted, is made anew, with the page that the web server shows.
+# Others may pass through it, as the web server must to reach ~/Web, but not look around.
+if [ ! -d "$home" ]; then
+    rm -rf "$home.new"
+    mkdir -p "$home.new/Web"
+    cp -r /etc/skel/. "$home.new"
+    printf '%s' "$page" >"$home.new/Web/index.html"
+    chown -R "$uid:$gid" "$home.new"
+    chmod 0711 "$home.new"
+    mv "$home.new" "$home"
+fi
+[ /run/berth/web -ef "$home/Web" ] || ln -sfn "$home/Web" /run/berth/web
+
+# Keys, then sshd: nobody meets an sshd that does not know them yet.
+put "/run/berth/keys/$user" "$authorized_keys"
+slurp /etc/ssh/ssh_host_ed25519_key
+if [ "$text" = "$host_key" ]; then
+    systemctl --no-block start ssh.service
+else
+    (umask 077; put /etc/ssh/ssh_host_ed25519_key "$host_key")
+    systemctl --no-block reload-or-restart ssh.service
+fi
+
+# What nobody waits for: the public half of the host key, and the file system's growth when the disk has grown.
+(
+    if [ ! -f /etc/ssh/ssh_host_ed25519_key.pub ] || [ "$text" != "$host_key" ]; then
+        public=$(ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key)
+        put /etc/ssh/ssh_host_ed25519_key.pub "$public
+"
+    fi
+    read -r size </sys/class/block/vda/size
+    slurp /var/lib/berth/grown
+    if [ "$text" != "$size
+" ]; then
+        mkdir -p /var/lib/berth
+        resize2fs /dev/vda
+        put /var/lib/berth/grown "$size
+"
+    fi
+) >/dev/null 2>&1 </dev/null &
