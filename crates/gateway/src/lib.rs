@@ -1,1 +1,40 @@
-//! TODO
+//! The ways in by ssh.
+//!
+//! Owns the SSH connections that clients make: who is at the other end (a key, once its signature is verified), which
+//! of the ways in they take, and the bytes between them and a VM. Owns no rule about who may enter what and no VM:
+//! those are asked of `berth-control`, which gives a proof for each. No shell, no process and no name resolution
+//! exist here.
+//!
+//! ```text
+//!             ┌ admission ┐  ┌ ssh (russh lives here and nowhere else) ┐
+//!   client ──►│ accept    ├─►│ log-in, then one task a channel         │
+//!             └───────────┘  │   session ─ exec "nc HOST PORT" ┐       │   enter()    ┌─────────┐
+//!                            │   direct-tcpip HOST PORT ───────┼─ tunnel ├─ connect() ─►│ control │──► VM
+//!                            │   anything else ─ refusal       ┘       │              └─────────┘
+//!                            └─────────────────────────────────────────┘
+//! ```
+//!
+//! Concurrency: a task accepts for each listener, a task watches over each connection, russh has a task for its
+//! protocol, and every channel has one. All but russh's are tracked; that one ends when its transport is cut, which is
+//! how a connection is ended that does not end by itself. russh's task never waits for a channel's: see [`backlog`].
+//!
+//! docs/protocol.md lists every request and its fate.
+
+mod admission;
+mod backlog;
+mod connection;
+mod host_key;
+mod leash;
+mod nc_words;
+mod refusal;
+mod server;
+mod session;
+mod settings;
+mod splice;
+mod ssh;
+mod text;
+mod tunnel;
+
+pub use host_key::{HostKey, HostKeyError};
+pub use server::Gateway;
+pub use settings::GatewaySettings;

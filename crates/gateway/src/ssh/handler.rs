@@ -1,0 +1,340 @@
+//! russh's callbacks: what is asked, answered at once and handed to the task that does it.
+
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use berth_control::{Control, Login};
+use russh::{
+    Channel, ChannelId, Error, Pty,
+    keys::Certificate,
+    server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
+};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    channel::{OpenFailure, Opening, refuse},
+    config::MAX_CHANNELS,
+    login::{Door, reject},
+};
+use crate::{backlog::Flow, leash::Hand, refusal::words, session, settings::GatewaySettings, tunnel};
+
+/// The channels that one connection may open in its life. russh keeps some kilobytes of each that was closed from this
+/// side until the connection ends, so without an end a client could have all memory.
+const MAX_CHANNELS_EVER: usize = 4096;
+
+/// A client that has logged in, as the tasks of its channels see it.
+pub(crate) struct Client {
+    pub(crate) control: Arc<Control>,
+    pub(crate) settings: Arc<GatewaySettings>,
+    pub(crate) login: Login,
+    pub(crate) flow: Arc<Flow>,
+    channels: AtomicUsize,
+}
+
+/// A channel's place in its connection; given back when dropped.
+pub(crate) struct Seat {
+    client: Arc<Client>,
+    /// It is the connection's first channel, and mostly its only one.
+    pub(crate) is_first: bool,
+}
+
+impl Seat {
+    /// Whether the connection has other channels.
+    pub(crate) fn has_neighbours(&self) -> bool {
+        self.channels.load(Ordering::Relaxed) > 1
+    }
+}
+
+impl Deref for Seat {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.channels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a connection gives its handler.
+pub(crate) struct Surroundings {
+    pub(crate) control: Arc<Control>,
+    pub(crate) settings: Arc<GatewaySettings>,
+    pub(crate) from: IpAddr,
+    pub(crate) hand: Hand,
+    /// Runs the tasks of channels.
+    pub(crate) tasks: TaskTracker,
+    /// Ends the tasks of channels. The handler cancels it when russh drops it.
+    pub(crate) over: CancellationToken,
+}
+
+/// One connection's callbacks. russh drops it when the connection is over, in whatever way.
+pub(crate) struct Handler {
+    around: Surroundings,
+    door: Door,
+    flow: Arc<Flow>,
+    client: Option<Arc<Client>>,
+    logged_in: Option<oneshot::Sender<Login>>,
+    /// Session channels that have had the one request that starts something (RFC 4254, 6.5).
+    started: HashSet<ChannelId>,
+    opened: usize,
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.around.over.cancel();
+    }
+}
+
+impl Handler {
+    /// A handler, and where it tells once who has logged in.
+    pub(crate) fn new(around: Surroundings) -> (Self, oneshot::Receiver<Login>) {
+        let (logged_in, told) = oneshot::channel();
+        let handler = Self {
+            door: Door::new(around.control.clone(), around.from),
+            around,
+            flow: Arc::default(),
+            client: None,
+            logged_in: Some(logged_in),
+            started: HashSet::new(),
+            opened: 0,
+        };
+        (handler, told)
+    }
+
+    /// A place for one more channel.
+    fn seat(&mut self) -> Result<Seat, OpenFailure> {
+        let client = self.client.clone().ok_or_else(|| OpenFailure::prohibited(words::NO_KEY))?;
+        if self.opened >= MAX_CHANNELS_EVER {
+            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS_EVER));
+        }
+        if client.channels.load(Ordering::Relaxed) >= MAX_CHANNELS {
+            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS));
+        }
+        client.channels.fetch_add(1, Ordering::Relaxed);
+        self.opened += 1;
+        Ok(Seat { client, is_first: self.opened == 1 })
+    }
+
+    /// Runs a channel's task, for as long as the connection lives.
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let over = self.around.over.clone();
+        self.around.tasks.spawn(async move {
+            let _ended_by_the_connection = over.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Answers a request that starts something: yes, for the first of a channel.
+    fn start(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+        if self.started.insert(channel) {
+            session.channel_success(channel)
+        } else {
+            session.channel_failure(channel)
+        }
+    }
+}
+
+impl russh::server::Handler for Handler {
+    type Error = Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
+        Ok(reject())
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Error> {
+        Ok(self.door.offered(offer))
+    }
+
+    async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+        Ok(self.door.proven(key).await)
+    }
+
+    async fn auth_openssh_certificate(&mut self, _user: &str, _: &Certificate) -> Result<Auth, Error> {
+        Ok(self.door.certificate())
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Error> {
+        Ok(self.door.last_words(response.is_some()))
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Error> {
+        let login = self.door.login().cloned().ok_or(Error::NotAuthenticated)?;
+        self.client = Some(Arc::new(Client {
+            control: self.around.control.clone(),
+            settings: self.around.settings.clone(),
+            login: login.clone(),
+            flow: self.flow.clone(),
+            channels: AtomicUsize::new(0),
+        }));
+        if let Some(logged_in) = self.logged_in.take() {
+            // Nobody listens when the grace was over in this moment; the connection is being cut then.
+            let _ = logged_in.send(login);
+        }
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        let opening = Opening::session(channel, reply);
+        match self.seat() {
+            Ok(seat) => {
+                let (reader, writer) = opening.accept().await;
+                self.run(session::run(seat, reader, writer));
+            }
+            Err(failure) => opening.refuse(failure).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        let opening = Opening::direct_tcpip(channel, reply);
+        match self.seat() {
+            Ok(seat) => self.run(tunnel::by_forward(seat, opening, host.to_owned(), port)),
+            Err(failure) => opening.refuse(failure).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        refuse(reply, OpenFailure::prohibited(words::NO_SOCKETS)).await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        refuse(reply, OpenFailure::prohibited(words::NOT_FROM_A_CLIENT)).await;
+        Ok(())
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        refuse(reply, OpenFailure::prohibited(words::NOT_FROM_A_CLIENT)).await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Error> {
+        self.started.remove(&channel);
+        Ok(())
+    }
+
+    /// The credit up to which channels are filled. A client that is kept short comes back for more at once, each time;
+    /// holding its line makes that fifty times a second and not a hundred thousand.
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        if self.flow.is_choked() {
+            self.around.hand.hold();
+        }
+        self.flow.window()
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        // There is no terminal, but a client that is refused one says so in words that mean nothing to the person.
+        session.channel_success(channel)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+        self.start(channel, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.start(channel, session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.start(channel, session)
+    }
+}

@@ -1,0 +1,9 @@
+//! The gateway, spoken to by the ssh that everybody has.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod limits;
+mod login;
+mod refusals;
+mod tunnels;
+mod world;
