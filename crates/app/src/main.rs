@@ -1,1 +1,90 @@
-fn main(){}
+//! The binary `berth`: the server, and what its operator types.
+//!
+//! ```text
+//!   berth serve          config ──► build ──► spawn ──► wait for a signal ──► drain with a deadline
+//!   berth admin …        one request over the admin socket of the running server
+//!   berth image …        images, without a server
+//!   berth check-config   what is in force and what is wrong with it
+//!   berth vm-shim        one VM's own process; started by the engine, never by a person
+//! ```
+//!
+//! Exit status: 0 done, 1 refused or failed, 2 the command line makes no sense. docs/commands.md describes the output.
+
+mod admin;
+mod cli;
+mod command;
+mod config;
+mod known_hosts;
+mod logging;
+mod output;
+mod ssh_config;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    admin::wire::{Failure, FailureKind},
+    cli::{AccountCommand, AdminCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
+    command::{Context, account, check_config, image, key, serve, vm},
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
+    let output = Output::new(cli.json);
+    match run(cli, &output) {
+        Ok(status) => status,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
+    let context = Context { overrides: cli.overrides(), output };
+    let done = match cli.command {
+        Command::Serve => serve::run(&context),
+        Command::CheckConfig => check_config::run(&context),
+        Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
+        Command::Image(ImageCommand::List) => image::list(&context),
+        Command::Admin(AdminCommand::Account(AccountCommand::Add(args))) => account::add(&context, &args),
+        Command::Admin(AdminCommand::Account(AccountCommand::List)) => account::list(&context),
+        Command::Admin(AdminCommand::Account(AccountCommand::Remove(args))) => {
+            account::remove(&context, &args)
+        }
+        Command::Admin(AdminCommand::Account(AccountCommand::SshConfig(args))) => {
+            account::ssh_config(&context, &args)
+        }
+        Command::Admin(AdminCommand::Account(AccountCommand::NameFor(args))) => {
+            account::name_for(&context, &args)
+        }
+        Command::Admin(AdminCommand::Key(KeyCommand::Add(args))) => key::add(&context, &args),
+        Command::Admin(AdminCommand::Key(KeyCommand::List(args))) => key::list(&context, &args),
+        Command::Admin(AdminCommand::Key(KeyCommand::Remove(args))) => key::remove(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Add(args))) => vm::add(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::List(args))) => vm::list(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Start(args))) => vm::start(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Stop(args))) => vm::stop(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Remove(args))) => vm::remove(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Log(args))) => vm::log(&context, &args),
+        Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Help and version are asked for; everything else is a mistake, told as JSON to who wants JSON.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let message = error.render().to_string();
+        Output::new(true).failure(&Failure::new(FailureKind::Usage, message.trim()));
+    } else if error.print().is_err() {
+        return ExitCode::FAILURE;
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

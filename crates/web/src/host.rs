@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn own_names_with_and_without_a_port() {
-        for host in ["koding.com", "KODING.com", "koding.com:8080", "localhost", "localhost:1", "127.0.0.1:8080"] {
+        for host in
+            ["koding.com", "KODING.com", "koding.com:8080", "localhost", "localhost:1", "127.0.0.1:8080"]
+        {
             assert!(included(host), "{host}");
         }
         assert!(included("127.3.2.1") && included("[::1]") && included("[::1]:8080"));

@@ -1,4 +1,5 @@
 //! Every route, in process, and the connection loop over loopback.
+#![cfg(test)]
 
 use axum::{
     Router,
@@ -90,15 +91,19 @@ async fn a_name_that_is_not_ours_is_misdirected() {
         assert!(body.contains("There is no site of this name here."), "{body}");
         guarded(&response, path);
     }
-    let request = Request::get("http://evil.example/").header("host", "koding.com").body(Body::empty()).unwrap();
+    let request =
+        Request::get("http://evil.example/").header("host", "koding.com").body(Body::empty()).unwrap();
     assert_eq!(ask(site(22), request).await.0.status(), StatusCode::MISDIRECTED_REQUEST);
 }
 
 #[tokio::test]
 async fn no_host_two_hosts_and_nonsense_are_bad_requests() {
     let none = Request::get("/").body(Body::empty()).unwrap();
-    let two =
-        Request::get("/").header("host", "koding.com").header("host", "koding.com").body(Body::empty()).unwrap();
+    let two = Request::get("/")
+        .header("host", "koding.com")
+        .header("host", "koding.com")
+        .body(Body::empty())
+        .unwrap();
     let nonsense = Request::get("/").header("host", "a b/c").body(Body::empty()).unwrap();
     for request in [none, two, nonsense] {
         let (response, _) = ask(site(22), request).await;

@@ -1,0 +1,135 @@
+//! What each request does.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use berth_control::{AccountInfo, Control, Progress, VmInfo};
+use berth_model::{AccountName, VmName};
+use tokio::sync::mpsc;
+
+use super::wire::{Answer, Failure, FailureKind, Request, WayIn};
+use crate::known_hosts::KnownHosts;
+
+/// Where requests are carried out.
+pub(crate) struct Desk {
+    /// The use cases.
+    pub(crate) control: Arc<Control>,
+    /// Rewritten when VMs come and go.
+    pub(crate) known_hosts: KnownHosts,
+    /// An address of the gateway that this machine reaches.
+    pub(crate) gateway: SocketAddr,
+    /// Where [`KnownHosts`] writes.
+    pub(crate) known_hosts_path: PathBuf,
+}
+
+impl Desk {
+    /// Carries out one request.
+    pub(crate) async fn answer(
+        &self,
+        request: Request,
+        progress: mpsc::Sender<Progress>,
+    ) -> Result<Answer, Failure> {
+        let control = &self.control;
+        Ok(match request {
+            Request::AccountAdd { name } => {
+                let name = account(&name)?;
+                control.add_account(&name).await?;
+                tracing::info!(account = %name, "account added");
+                Answer::Account(self.account(&name).await?)
+            }
+            Request::AccountList {} => Answer::Accounts(control.accounts().await?),
+            Request::AccountRemove { name } => {
+                let name = account(&name)?;
+                control.remove_account(&name).await?;
+                tracing::info!(account = %name, "account removed");
+                self.vms_changed().await;
+                Answer::Removed { name: name.to_string() }
+            }
+            Request::AccountWayIn { name } => Answer::WayIn(self.way_in(&account(&name)?).await?),
+            Request::KeyAdd { account: name, pasted, label } => {
+                let name = account(&name)?;
+                let keys = control.add_keys(&name, &pasted, label.as_deref()).await?;
+                tracing::info!(account = %name, keys = keys.len(), "keys pasted");
+                Answer::AddedKeys(keys)
+            }
+            Request::KeyList { account: name } => Answer::Keys(control.keys(&account(&name)?).await?),
+            Request::KeyRemove { account: name, which } => {
+                let key = control.remove_key(&account(&name)?, &which).await?;
+                tracing::info!(account = %name, fingerprint = %key.fingerprint, "key removed");
+                Answer::Key(key)
+            }
+            Request::VmAdd { account: name } => {
+                let vm = control.add_vm(&account(&name)?).await?;
+                tracing::info!(vm = %vm.name, "VM added");
+                self.vms_changed().await;
+                Answer::Vm(vm)
+            }
+            Request::VmList { account: None } => Answer::Vms(control.vms(None).await?),
+            Request::VmList { account: Some(name) } => {
+                Answer::Vms(control.vms(Some(&account(&name)?)).await?)
+            }
+            Request::VmStart { vm } => {
+                let vm = control.find_vm(&vm).await?;
+                control.start_vm(&vm, progress).await?;
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmStop { vm } => {
+                let vm = control.find_vm(&vm).await?;
+                control.stop_vm(&vm).await?;
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmRemove { vm } => {
+                let vm = control.find_vm(&vm).await?;
+                control.remove_vm(&vm).await?;
+                tracing::info!(%vm, "VM removed");
+                self.vms_changed().await;
+                Answer::Removed { name: vm.to_string() }
+            }
+            Request::VmLog { vm } => {
+                let vm = control.find_vm(&vm).await?;
+                Answer::Log { text: control.boot_log(&vm).await? }
+            }
+        })
+    }
+
+    async fn account(&self, name: &AccountName) -> Result<AccountInfo, Failure> {
+        let accounts = self.control.accounts().await?;
+        accounts.into_iter().find(|account| account.name == *name).ok_or_else(|| {
+            Failure::new(
+                FailureKind::Missing,
+                format!("There is no account {name}. See: berth admin account list"),
+            )
+        })
+    }
+
+    async fn vm(&self, name: &VmName) -> Result<VmInfo, Failure> {
+        let vms = self.control.vms(Some(&name.owner)).await?;
+        vms.into_iter()
+            .find(|vm| vm.name == *name)
+            .ok_or_else(|| Failure::new(FailureKind::Missing, format!("{name} was removed in the meantime.")))
+    }
+
+    async fn way_in(&self, name: &AccountName) -> Result<WayIn, Failure> {
+        let AccountInfo { name, .. } = self.account(name).await?;
+        let settings = self.control.settings();
+        Ok(WayIn {
+            account: name.to_string(),
+            gateway: settings.domains.gateway_host(),
+            address: self.gateway,
+            vm_domain: settings.domains.vm_domain().to_owned(),
+            known_hosts: self.known_hosts_path.clone(),
+            website: settings.website.clone(),
+        })
+    }
+
+    /// A known_hosts file that is behind is an annoyance and no reason to fail what was done.
+    async fn vms_changed(&self) {
+        if let Err(error) = self.known_hosts.rewrite(&self.control).await {
+            tracing::warn!(error = %format!("{error:#}"), "known_hosts could not be written");
+        }
+    }
+}
+
+fn account(name: &str) -> Result<AccountName, Failure> {
+    name.parse()
+        .map_err(|error: berth_model::NameError| Failure::new(FailureKind::Invalid, error.to_string()))
+}

@@ -1,0 +1,168 @@
+//! The server's end of the admin socket.
+
+use std::{
+    io,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream, unix::UCred},
+    sync::{Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    answer::Desk,
+    wire::{Envelope, Failure, FailureKind, MAX_REQUEST, REQUEST_TIMEOUT, Reply, Request, VERSION},
+};
+
+/// So many requests are served at once; a start of a VM is one for as long as it takes.
+const MAX_CONNECTIONS: usize = 64;
+/// The pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// So long may a client take to read a line of the answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Replies that wait for a client to read them.
+const QUEUE: usize = 8;
+
+/// Makes the socket. A file of the same name that nobody listens on is what a killed server left, and is replaced: the
+/// caller holds the lock of the state folder, so no other server is alive.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is in its place",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Between bind and chmod the mode is the umask's; until then nobody else gets past the check of the peer.
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves requests until `stop`, then lets those under way finish and returns. Dropping the future ends them.
+pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let requests = TaskTracker::new();
+    let ended = CancellationToken::new();
+    let _end_on_drop = ended.clone().drop_guard();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (desk, ended, stop) = (Arc::clone(&desk), ended.clone(), stop.clone());
+                requests.spawn(async move {
+                    ended.run_until_cancelled(connection(stream, &desk, &stop)).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection on the admin socket");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    requests.close();
+    requests.wait().await;
+}
+
+async fn connection(mut stream: UnixStream, desk: &Desk, stop: &CancellationToken) {
+    if !stream.peer_cred().is_ok_and(|peer| may(&peer)) {
+        tracing::warn!("a stranger was turned away from the admin socket");
+        return;
+    }
+    let (input, mut output) = stream.split();
+    // Nobody has asked for anything yet, so nothing is lost when the server stops here.
+    let heard = stop.run_until_cancelled(timeout(REQUEST_TIMEOUT, read(BufReader::new(input)))).await;
+    let written = match heard {
+        None => return,
+        Some(Ok(Ok(request))) => answer(request, desk, &mut output).await,
+        Some(Ok(Err(failure))) => write(&mut output, &Reply::Failed(failure)).await,
+        Some(Err(_)) => {
+            let failure = Failure::new(FailureKind::Invalid, "The request did not come in time.");
+            write(&mut output, &Reply::Failed(failure)).await
+        }
+    };
+    if let Err(error) = written {
+        tracing::debug!(%error, "the admin client went away");
+    }
+}
+
+/// Carries a request out and writes what happens as it happens. What was begun is not dropped when the client goes: it
+/// is the operator's wish, and control finishes it the same way.
+async fn answer(request: Request, desk: &Desk, output: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let (progress, mut updates) = mpsc::channel(QUEUE);
+    let mut written = Ok(());
+    let work = desk.answer(request, progress);
+    tokio::pin!(work);
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(update) = updates.recv() => {
+                if written.is_ok() {
+                    written = write(output, &Reply::Progress(super::wire::Progress::from(update))).await;
+                }
+            }
+            result = &mut work => break result,
+        }
+    };
+    while let Ok(update) = updates.try_recv() {
+        if written.is_ok() {
+            written = write(output, &Reply::Progress(super::wire::Progress::from(update))).await;
+        }
+    }
+    written?;
+    let last = match result {
+        Ok(answer) => Reply::Done(Box::new(answer)),
+        Err(failure) => Reply::Failed(failure),
+    };
+    write(output, &last).await
+}
+
+fn may(peer: &UCred) -> bool {
+    peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw()
+}
+
+async fn read(input: impl AsyncBufRead + Unpin) -> Result<Request, Failure> {
+    let invalid = |what: &str| Failure::new(FailureKind::Invalid, what);
+    let mut line = Vec::new();
+    let mut input = input.take(MAX_REQUEST);
+    input.read_until(b'\n', &mut line).await.map_err(|_| invalid("The request could not be read."))?;
+    if line.pop() != Some(b'\n') {
+        return Err(if input.limit() == 0 {
+            invalid("The request is too long.")
+        } else {
+            invalid("The request ends early.")
+        });
+    }
+    let Envelope { version, request } =
+        serde_json::from_slice(&line).map_err(|_| invalid("This is not a request."))?;
+    if version != VERSION {
+        return Err(invalid(&format!(
+            "This berth and the server are of different versions ({version} and {VERSION} on the admin socket). \
+             Restart the server, or use the berth that it was started with."
+        )));
+    }
+    serde_json::from_value(request)
+        .map_err(|error| invalid(&format!("The server does not know this request: {error}.")))
+}
+
+async fn write(output: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    timeout(WRITE_TIMEOUT, output.write_all(&line)).await?
+}

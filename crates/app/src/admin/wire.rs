@@ -1,0 +1,235 @@
+//! What the two ends of the admin socket say to each other: the one file that both sides share.
+//!
+//! A connection carries one request: the client sends one line of JSON, the server answers with lines of JSON, any
+//! number of [`Reply::Progress`] and then one [`Reply::Done`] or [`Reply::Failed`], and closes. When the client closes
+//! first, what it asked for goes on as far as it does by itself.
+
+use std::time::Duration;
+
+use berth_control::{AccountInfo, AddedKey, KeyInfo, Kind, VmInfo};
+use serde::{Deserialize, Serialize};
+
+/// The version of everything below. Both ends are usually one binary; during an upgrade they are not.
+pub(crate) const VERSION: u32 = 1;
+/// The most bytes of a request with its line's end. A paste of keys is the longest.
+pub(crate) const MAX_REQUEST: u64 = 1 << 20;
+/// The most bytes of an answer's line.
+pub(crate) const MAX_REPLY: u64 = 64 << 20;
+/// So long may a client take to send its request.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The request's line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    /// [`VERSION`] of the client.
+    pub(crate) version: u32,
+    /// Kept as it came until the version is known to be ours.
+    pub(crate) request: serde_json::Value,
+}
+
+/// What the operator asks for. Names are text here: the server judges them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// Makes an account.
+    AccountAdd { name: String },
+    /// All accounts.
+    AccountList {},
+    /// Removes an account, its keys and its VMs.
+    AccountRemove { name: String },
+    /// How an account's ssh finds the way.
+    AccountWayIn { name: String },
+    /// Adds the keys in a paste.
+    KeyAdd { account: String, pasted: String, label: Option<String> },
+    /// The keys of an account.
+    KeyList { account: String },
+    /// Removes a key by fingerprint, id or label.
+    KeyRemove { account: String, which: String },
+    /// Makes a VM.
+    VmAdd { account: String },
+    /// The VMs of an account, or all.
+    VmList { account: Option<String> },
+    /// Starts a VM and waits until it answers.
+    VmStart { vm: String },
+    /// Stops a VM and waits until it is off.
+    VmStop { vm: String },
+    /// Removes a VM and its disk.
+    VmRemove { vm: String },
+    /// The end of a VM's console.
+    VmLog { vm: String },
+}
+
+/// One line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// It goes on.
+    Progress(Progress),
+    /// It is done.
+    Done(Box<Answer>),
+    /// It is not done.
+    Failed(Failure),
+}
+
+/// What is going on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub(crate) enum Progress {
+    /// A VM is being started.
+    Starting {
+        vm: String,
+        /// What its last starts took.
+        usual_ms: Option<u64>,
+    },
+    /// The VM answers.
+    Ready { vm: String, took_ms: u64 },
+}
+
+/// What came of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Account(AccountInfo),
+    Accounts(Vec<AccountInfo>),
+    WayIn(WayIn),
+    AddedKeys(Vec<AddedKey>),
+    Key(KeyInfo),
+    Keys(Vec<KeyInfo>),
+    Vm(VmInfo),
+    Vms(Vec<VmInfo>),
+    /// What had this name is no more.
+    Removed {
+        name: String,
+    },
+    Log {
+        text: String,
+    },
+}
+
+/// How ssh gets to the VMs of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WayIn {
+    /// The account's name.
+    pub(crate) account: String,
+    /// The gateway's name.
+    pub(crate) gateway: String,
+    /// An address of the gateway that this machine reaches.
+    pub(crate) address: std::net::SocketAddr,
+    /// The domain of the VMs.
+    pub(crate) vm_domain: String,
+    /// The file that knows the gateway's and the VMs' host keys.
+    pub(crate) known_hosts: std::path::PathBuf,
+    /// The website.
+    pub(crate) website: String,
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    /// The sort of it, for programs.
+    pub(crate) kind: FailureKind,
+    /// Whole sentences, for people.
+    pub(crate) message: String,
+}
+
+/// The sorts of failure, as `--json` prints them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FailureKind {
+    /// The command line makes no sense.
+    Usage,
+    /// A value makes no sense.
+    Invalid,
+    /// Who asks is not allowed to.
+    Denied,
+    /// There is no such thing.
+    Missing,
+    /// It clashes with what there is.
+    Conflict,
+    /// It does not work now and may later.
+    Unavailable,
+}
+
+impl From<Kind> for FailureKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Invalid => Self::Invalid,
+            Kind::Unauthenticated | Kind::Denied => Self::Denied,
+            Kind::Missing => Self::Missing,
+            Kind::Conflict => Self::Conflict,
+            Kind::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<berth_control::Error> for Failure {
+    fn from(error: berth_control::Error) -> Self {
+        Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+impl From<berth_control::Progress> for Progress {
+    fn from(progress: berth_control::Progress) -> Self {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        match progress {
+            berth_control::Progress::Starting { vm, usual } => {
+                Self::Starting { vm: vm.to_string(), usual_ms: usual.map(ms) }
+            }
+            berth_control::Progress::Ready { vm, took } => {
+                Self::Ready { vm: vm.to_string(), took_ms: ms(took) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_on_the_wire() {
+        let request = Request::KeyAdd { account: "alice".into(), pasted: "x".into(), label: None };
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(line, r#"{"do":"key_add","account":"alice","pasted":"x","label":null}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+
+        let reply = Reply::Progress(Progress::Starting { vm: "vm-0.alice.main".into(), usual_ms: None });
+        let line = serde_json::to_string(&reply).unwrap();
+        assert_eq!(line, r#"{"progress":{"what":"starting","vm":"vm-0.alice.main","usual_ms":null}}"#);
+        assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
+
+        let reply = Reply::Failed(Failure::new(FailureKind::Conflict, "No."));
+        assert_eq!(
+            serde_json::to_string(&reply).unwrap(),
+            r#"{"failed":{"kind":"conflict","message":"No."}}"#
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_request() {
+        for line in [
+            "{}",
+            "[]",
+            r#"{"do":"account_burn","name":"x"}"#,
+            r#"{"do":"account_add"}"#,
+            r#"{"do":"account_add","name":"x","force":true}"#,
+            r#"{"do":"vm_start","vm":7}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `berth check-config`
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+};
+
+use serde_json::json;
+
+use super::Context;
+use crate::{
+    admin::wire::{Failure, FailureKind},
+    config::{Config, Problem},
+    state::StateDir,
+};
+
+/// What a path in a unix socket's address can be at most, without the NUL (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+/// The longest name of a socket that is made below the state folder.
+const LONGEST_SOCKET: &str = "run/0123456789abcdef.sock";
+
+pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
+    let config = context.unjudged_config()?;
+    let mut problems = config.problems();
+    problems.extend(machine_problems(&config));
+    let value = json!({ "file": context.overrides.file, "config": config, "problems": problems });
+    context.output.result(&value, &in_force(context, &config)?)?;
+    if problems.is_empty() {
+        context.output.note("Nothing is wrong with it.");
+        return Ok(());
+    }
+    for Problem { key, message } in &problems {
+        context.output.note(&format!("{key}: {message}"));
+    }
+    Err(Failure::already_told())
+}
+
+fn in_force(context: &Context<'_>, config: &Config) -> Result<String, Failure> {
+    let source = match &context.overrides.file {
+        Some(file) => format!("# In force: {} over the defaults.", file.display()),
+        None => "# In force: the defaults. A file is given with --config FILE.".to_owned(),
+    };
+    let text = toml::to_string(config).map_err(|error| {
+        Failure::new(FailureKind::Unavailable, format!("The configuration cannot be printed: {error}."))
+    })?;
+    Ok(format!("{source}\n{}", text.trim_end()))
+}
+
+/// What would keep a server with this configuration from starting here.
+fn machine_problems(config: &Config) -> Vec<Problem> {
+    let mut problems = vec![];
+    problems.extend(socket_problem(&config.state_dir));
+    problems.extend(writable_problem("state_dir", &config.state_dir));
+    problems.extend(writable_problem("image_dir", &config.image_dir));
+    // A server that runs has the addresses itself.
+    if StateDir::at(&config.state_dir).running().is_none() {
+        problems
+            .extend(config.ssh.listen.iter().filter_map(|address| listen_problem("ssh.listen", *address)));
+        problems
+            .extend(config.http.listen.iter().filter_map(|address| listen_problem("http.listen", *address)));
+    }
+    problems
+}
+
+fn socket_problem(state: &Path) -> Option<Problem> {
+    let length = state.join(LONGEST_SOCKET).as_os_str().len();
+    (length > MAX_SOCKET_PATH).then(|| {
+        let message = format!(
+            "The path is too long: sockets below it may have {MAX_SOCKET_PATH} bytes and would have {length}. Choose \
+             a shorter one."
+        );
+        Problem::new("state_dir", message)
+    })
+}
+
+/// Asks about the folder itself or, where it is still to be made, about the nearest one above it.
+fn writable_problem(key: &'static str, path: &Path) -> Option<Problem> {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
+    if !existing.is_dir() {
+        return Some(Problem::new(
+            key,
+            format!("{} is not a folder. Choose another one.", existing.display()),
+        ));
+    }
+    let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(existing, wanted).err().map(|error| {
+        let message = format!(
+            "{} cannot be written to: {}. Choose another folder, or run the server as a user who may.",
+            existing.display(),
+            io::Error::from(error)
+        );
+        Problem::new(key, message)
+    })
+}
+
+fn listen_problem(key: &'static str, address: SocketAddr) -> Option<Problem> {
+    TcpListener::bind(address).err().map(|error| Problem::new(key, cannot_listen(address, &error)))
+}
+
+/// What to tell the operator who gave an address that cannot be listened on.
+pub(crate) fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "Port {port} of {ip} is in use by another program (“ss -ltnp sport = :{port}” names it). End it, or choose \
+             another port.",
+            port = address.port(),
+            ip = address.ip()
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "Ports below 1024 are for root: {address} cannot be listened on. Choose a higher port, or run the server \
+             as root."
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{} is not an address of this machine. Choose one that “ip address” shows.", address.ip())
+        }
+        _ => format!("{address} cannot be listened on: {error}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_too_long_for_sockets() {
+        assert_eq!(socket_problem(Path::new("/var/lib/berth")), None);
+        let longest = MAX_SOCKET_PATH - LONGEST_SOCKET.len() - 1;
+        let path = |length: usize| format!("/{}", "x".repeat(length - 1));
+        assert_eq!(socket_problem(Path::new(&path(longest))), None);
+        assert!(socket_problem(Path::new(&path(longest + 1))).is_some());
+    }
+
+    #[test]
+    fn folders_that_cannot_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(writable_problem("state_dir", &dir.path().join("to/be/made")), None);
+        let problem = writable_problem("state_dir", &file.join("below")).unwrap();
+        assert!(problem.message.ends_with("file is not a folder. Choose another one."), "{problem:?}");
+        let problem = writable_problem("state_dir", Path::new("/proc/1/below"));
+        assert!(rustix::process::geteuid().is_root() || problem.is_some());
+    }
+
+    #[test]
+    fn ports_that_are_taken_and_addresses_that_are_not_ours() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = holder.local_addr().unwrap();
+        let problem = listen_problem("ssh.listen", taken).unwrap();
+        assert!(problem.message.contains(&format!("sport = :{}", taken.port())), "{problem:?}");
+        let problem = listen_problem("ssh.listen", "192.0.2.1:2222".parse().unwrap()).unwrap();
+        assert!(problem.message.starts_with("192.0.2.1 is not an address of this machine."), "{problem:?}");
+    }
+}

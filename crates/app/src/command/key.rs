@@ -1,0 +1,96 @@
+//! `berth admin key …`
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use berth_control::{AddedKey, KeyInfo};
+use serde_json::json;
+
+use super::{Context, misfit};
+use crate::{
+    admin::wire::{Answer, Failure, FailureKind, Request},
+    cli::{AccountArgs, AddKeyArgs, RemoveKeyArgs},
+    output::{Table, day, moment},
+};
+
+/// More than any paste of keys that is taken; the server says what is too long.
+const MAX_FILE: u64 = 128 * 1024;
+
+pub(crate) fn add(context: &Context<'_>, args: &AddKeyArgs) -> Result<(), Failure> {
+    let pasted = read(&args.file)?;
+    let request = Request::KeyAdd { account: args.account.clone(), pasted, label: args.label.clone() };
+    let Answer::AddedKeys(keys) = context.ask(&request)? else { return Err(misfit()) };
+    let lines: Vec<String> = keys.iter().map(|key| told(&args.account, key)).collect();
+    let refused = keys.iter().any(|key| matches!(key, AddedKey::Refused { .. }));
+    context.output.result(&json!({ "keys": keys }), &lines.join("\n"))?;
+    if refused { Err(Failure::already_told()) } else { Ok(()) }
+}
+
+fn told(account: &str, key: &AddedKey) -> String {
+    match key {
+        AddedKey::Added { key } => format!("Added to {account}: {} {}", key.algorithm, key.fingerprint),
+        AddedKey::AlreadyThere { fingerprint } => format!("{account} has this key already: {fingerprint}"),
+        AddedKey::Refused { reason } => format!("Not added: {reason}"),
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let input = |error: io::Error| {
+        Failure::new(FailureKind::Invalid, format!("{} cannot be read: {error}.", file.display()))
+    };
+    if file == Path::new("-") {
+        io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(input)?;
+    } else {
+        File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(input)?;
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Failure::new(
+            FailureKind::Invalid,
+            format!("{} is too long for public keys.", file.display()),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::new(
+            FailureKind::Invalid,
+            format!("{} is not text. Give the file that ends in .pub.", file.display()),
+        )
+    })
+}
+
+pub(crate) fn list(context: &Context<'_>, args: &AccountArgs) -> Result<(), Failure> {
+    let account = &args.account;
+    let Answer::Keys(keys) = context.ask(&Request::KeyList { account: account.clone() })? else {
+        return Err(misfit());
+    };
+    let mut table = Table::new(["ID", "NAME", "TYPE", "FINGERPRINT", "ADDED", "EXPIRES", "LAST USED"]);
+    for key in &keys {
+        let KeyInfo { id, label, algorithm, fingerprint, added, expires, last_used, .. } = key;
+        let used = last_used
+            .as_ref()
+            .map_or_else(|| "never".into(), |used| format!("{} from {}", moment(used.at), used.from));
+        let expires = expires.map_or_else(|| "never".into(), day);
+        table.row([
+            id.clone(),
+            label.clone(),
+            algorithm.clone(),
+            fingerprint.to_string(),
+            day(*added),
+            expires,
+            used,
+        ]);
+    }
+    let empty = format!("{account} has no keys yet. Add one: berth admin key add {account} FILE");
+    context.output.table(&json!({ "keys": keys }), &table, &empty)
+}
+
+pub(crate) fn remove(context: &Context<'_>, args: &RemoveKeyArgs) -> Result<(), Failure> {
+    let RemoveKeyArgs { account, which } = args;
+    let request = Request::KeyRemove { account: account.clone(), which: which.clone() };
+    let Answer::Key(key) = context.ask(&request)? else { return Err(misfit()) };
+    let text = format!("Removed from {account}: {} {}", key.algorithm, key.fingerprint);
+    context.output.result(&json!({ "removed": key }), &text)
+}

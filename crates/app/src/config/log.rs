@@ -1,0 +1,43 @@
+//! `[log]`: what the server writes to stderr.
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::Problem;
+
+/// The log's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a list of `target=level` as `tracing-subscriber` reads it.
+    pub(crate) level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into() }
+    }
+}
+
+impl Log {
+    /// The filter for the log.
+    pub(crate) fn filter(&self) -> Result<EnvFilter, String> {
+        EnvFilter::builder()
+            .parse(&self.level)
+            .map_err(|_| format!("{:?} is no level. Give error, warn, info, debug or trace.", self.level))
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        // A word that is no level would be read as the name of a part of the program, and the log be empty.
+        let word_is_level = self.level.contains(['=', ',']) || self.level.parse::<tracing::Level>().is_ok();
+        match (self.filter(), word_is_level) {
+            (Ok(_), true) => vec![],
+            (Err(message), _) => vec![Problem::new("log.level", message)],
+            (Ok(_), false) => {
+                let message =
+                    format!("{:?} is no level. Give error, warn, info, debug or trace.", self.level);
+                vec![Problem::new("log.level", message)]
+            }
+        }
+    }
+}

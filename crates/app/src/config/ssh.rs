@@ -1,0 +1,45 @@
+//! `[ssh]`: the gateway.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+
+/// The gateway's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ssh {
+    /// The addresses that the gateway listens on. Members are told the port of the first.
+    pub(crate) listen: Vec<SocketAddr>,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 2222))] }
+    }
+}
+
+impl Ssh {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        listen_problems("ssh.listen", "127.0.0.1:2222", &self.listen)
+    }
+}
+
+/// What is wrong with a list of addresses to listen on.
+pub(super) fn listen_problems(key: &'static str, example: &str, listen: &[SocketAddr]) -> Vec<Problem> {
+    if listen.is_empty() {
+        return vec![Problem::new(
+            key,
+            format!("There is no address to listen on. Give one, for example \"{example}\"."),
+        )];
+    }
+    let twice = listen
+        .iter()
+        .enumerate()
+        .find(|(i, address)| address.port() != 0 && listen.iter().take(*i).any(|other| other == *address));
+    twice
+        .map(|(_, address)| Problem::new(key, format!("{address} is there twice. Leave one of them out.")))
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,179 @@
+use std::{collections::BTreeMap, path::Path};
+
+use super::{load::parse, *};
+
+fn read(text: &str) -> Result<Config, String> {
+    parse(Path::new("berth.toml"), text).map_err(|error| error.to_string())
+}
+
+fn problems(text: &str) -> Vec<String> {
+    read(text).unwrap().problems().into_iter().map(|p| format!("{}: {}", p.key, p.message)).collect()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults_and_they_are_sound() {
+    assert_eq!(read("").unwrap(), Config::default());
+    assert_eq!(problems(""), Vec::<String>::new());
+}
+
+#[test]
+fn the_defaults_written_as_toml_read_back_the_same() {
+    let text = toml::to_string(&Config::default()).unwrap();
+    assert_eq!(read(&text).unwrap(), Config::default());
+}
+
+#[test]
+fn the_tutorials_configuration() {
+    let config = read(
+        "app_domain = 'koding.com'\nvm_domain = 'kd.io'\nteam = 'koding'\n\
+         [ssh]\nlisten = ['0.0.0.0:22', '[::]:22']\n[http]\nurl = 'https://koding.com/'\n[vm]\nmemory = '512 MiB'",
+    )
+    .unwrap();
+    assert_eq!(config.problems(), []);
+    let settings = config.settings().unwrap();
+    assert_eq!(settings.domains.gateway_host(), "ssh.koding.com");
+    assert_eq!(settings.website, "https://koding.com");
+    assert_eq!(settings.vm.memory, 512 << 20);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_path_line_and_a_hint() {
+    let docs = "docs/configuration.md describes every key.";
+    for (text, says) in [
+        ("app_domian = 'x'", "berth.toml, line 1: There is no key app_domian. Did you mean app_domain?"),
+        (
+            "team = 'ab'\n[ssh]\nlisten = []\nport = 2",
+            "berth.toml, line 4: There is no key ssh.port. The keys here are listen.",
+        ),
+        ("[http]\nlsiten = []", "berth.toml, line 2: There is no key http.lsiten. Did you mean http.listen?"),
+        (
+            "[vm]\nram = '1 GiB'",
+            "berth.toml, line 2: There is no key vm.ram. The keys here are cpus, memory, disk, internet, stop_patience.",
+        ),
+    ] {
+        assert_eq!(read(text).unwrap_err(), format!("{says} {docs}"));
+    }
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_with_their_path_and_what_is_expected() {
+    for (text, parts) in [
+        ("[vm]\nmemory = '1 gig'", ["line 2", "vm.memory", "for example \"1 GiB\""]),
+        ("[vm]\nmemory = 1024", ["line 2", "vm.memory", "expected a string"]),
+        ("[vm]\ncpus = -1", ["line 2", "vm.cpus", "expected u32"]),
+        ("[vm]\nstop_patience = '1 minute'", ["line 2", "vm.stop_patience", "for example \"30 s\""]),
+        ("team = 'Root!'", ["line 1", "team", "A name has 2 to 32 characters"]),
+        ("team = 'root'", ["line 1", "team", "reserved"]),
+        ("[ssh]\nlisten = ['127.0.0.1:22', '127.0.0.1']", ["line 2", "ssh.listen[1]", "socket address"]),
+        ("[ssh]\nlisten = ['0.0.0.0:65536']", ["line 2", "ssh.listen[0]", "socket address"]),
+        ("[ssh", ["line 1", "not TOML", "berth.toml"]),
+        ("team = 'ab'\nteam = 'cd'", ["line 2", "not TOML", "duplicate key"]),
+    ] {
+        let error = read(text).unwrap_err();
+        for part in parts {
+            assert!(error.contains(part), "{text:?} gives {error:?} without {part:?}");
+        }
+    }
+}
+
+#[test]
+fn values_that_cannot_work_are_named_all_at_once() {
+    let all = problems(
+        "app_domain = 'kd.io'\nvm_domain = 'x.kd.io'\n[ssh]\nlisten = []\n\
+         [http]\nlisten = ['127.0.0.1:1', '127.0.0.1:1']\nurl = 'javascript:alert(1)'\n\
+         [vm]\ncpus = 0\nmemory = '1 MB'\ndisk = '1 GiB'\nstop_patience = '2 h'\n[log]\nlevel = 'loud'",
+    );
+    let keys: Vec<_> = all.iter().map(|problem| problem.split(':').next().unwrap()).collect();
+    assert_eq!(
+        keys,
+        [
+            "app_domain",
+            "ssh.listen",
+            "http.listen",
+            "http.url",
+            "vm.cpus",
+            "vm.memory",
+            "vm.memory",
+            "vm.disk",
+            "vm.stop_patience",
+            "log.level"
+        ],
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn the_log_level_may_name_parts() {
+    assert_eq!(problems("[log]\nlevel = 'debug'"), Vec::<String>::new());
+    assert_eq!(problems("[log]\nlevel = 'info,berth_gateway=debug'"), Vec::<String>::new());
+    assert_eq!(problems("[log]\nlevel = 'info,berth=loud'").len(), 1);
+}
+
+#[test]
+fn the_command_line_wins_and_images_are_below_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("berth.toml");
+    std::fs::write(&file, "state_dir = '/one'").unwrap();
+    let by_file = load(Overrides { file: Some(file.clone()), ..Overrides::default() }).unwrap();
+    assert_eq!((by_file.state_dir.to_str(), by_file.image_dir.to_str()), (Some("/one"), Some("/one/images")));
+    let overrides =
+        Overrides { file: Some(file), state_dir: Some("/two".into()), image_dir: Some("/three".into()) };
+    let config = load(overrides).unwrap();
+    assert_eq!((config.state_dir.to_str(), config.image_dir.to_str()), (Some("/two"), Some("/three")));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load(Overrides { file: Some("/no/such.toml".into()), ..Overrides::default() }).unwrap_err();
+    assert!(
+        error.to_string().starts_with("The configuration file /no/such.toml cannot be read: "),
+        "{error}"
+    );
+}
+
+/// Every key that a file can have, with its default as TOML.
+fn keys(prefix: &str, table: &toml::Table, found: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(table) => keys(&format!("{prefix}{key}."), table, found),
+            value => {
+                found.insert(format!("{prefix}{key}"), value.to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_and_its_default_is_in_the_docs() {
+    let mut expected = BTreeMap::new();
+    keys("", &toml::Table::try_from(Config::default()).unwrap(), &mut expected);
+    // These three depend on other values, and the docs say how.
+    for (key, words) in [
+        ("state_dir", "see below"),
+        ("image_dir", "`images` in the state folder"),
+        ("http.url", "`http://`, `app_domain` and the port of the first `http.listen`"),
+    ] {
+        assert_eq!(
+            expected.insert(key.into(), words.into()).as_deref(),
+            Some("\"\""),
+            "{key} is not special any more"
+        );
+    }
+
+    let docs =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+    let documented: BTreeMap<String, String> = docs
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let key = cells.next()?.strip_suffix('`').filter(|key| !key.starts_with('-'))?;
+            let default = cells.next()?;
+            let plain = default
+                .strip_prefix('`')
+                .and_then(|rest| rest.strip_suffix('`'))
+                .filter(|rest| !rest.contains('`'));
+            Some((key.to_owned(), plain.unwrap_or(default).to_owned()))
+        })
+        .collect();
+    assert_eq!(documented, expected);
+}

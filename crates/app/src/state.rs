@@ -1,0 +1,145 @@
+//! The state folder: what is where in it, and that one server uses it at a time.
+//!
+//! ```text
+//!   <state>/lock          held by the server for as long as it lives
+//!   <state>/berth.db      accounts, keys, VMs
+//!   <state>/host_key      the gateway's host key
+//!   <state>/admin.sock    the operator's way in
+//!   <state>/known_hosts   the host keys of the gateway and the VMs, for everybody to read
+//!   <state>/images, vms, run, accel.json   the engine's
+//! ```
+//!
+//! Others may pass through the folder, to known_hosts and what `make up` writes for them, but not list it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Where things are in a state folder. Makes nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir(PathBuf);
+
+impl StateDir {
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.join("berth.db")
+    }
+
+    pub(crate) fn host_key(&self) -> PathBuf {
+        self.0.join("host_key")
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.0.join("admin.sock")
+    }
+
+    pub(crate) fn known_hosts(&self) -> PathBuf {
+        self.0.join("known_hosts")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// Makes the folder where it is missing.
+    pub(crate) fn make(&self) -> Result<(), StateError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.0)
+            .map_err(|source| StateError::Folder { path: self.0.clone(), source })
+    }
+
+    /// Takes the folder for one server; it is free again when the lock is dropped or its process ends in any way.
+    pub(crate) fn lock(&self) -> Result<Lock, StateError> {
+        let failed = |source| StateError::Lock { path: self.lock_file(), source };
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.lock_file())
+            .map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(StateError::Running { path: self.0.clone(), pid: holder(&mut file) });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(failed)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// The process that holds the folder, if one does.
+    pub(crate) fn running(&self) -> Option<String> {
+        let mut file = File::open(self.lock_file()).ok()?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Some(holder(&mut file)),
+            _ => None,
+        }
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut pid = String::new();
+    match file.take(16).read_to_string(&mut pid) {
+        Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
+        _ => "a process that has just begun".into(),
+    }
+}
+
+/// The state folder is this process's.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Why the state folder cannot be used. The sentence is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    /// The folder cannot be made.
+    #[error("The state folder {} cannot be made: {source}. Give another one with --state DIR.", .path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    /// The lock cannot be used.
+    #[error("{} cannot be used: {source}. Give a state folder that you may write to with --state DIR.", .path.display())]
+    Lock { path: PathBuf, source: io::Error },
+    /// Another server uses it.
+    #[error("A server runs already with the state folder {}: {pid}. Stop it first, or give another folder with --state DIR.", .path.display())]
+    Running { path: PathBuf, pid: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_server_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(&dir.path().join("a/b"));
+        state.make().unwrap();
+        state.make().unwrap();
+        assert_eq!(state.running(), None);
+        let lock = state.lock().unwrap();
+        let second = state.lock().unwrap_err();
+        let me = format!("process {}", std::process::id());
+        assert!(matches!(&second, StateError::Running { pid, .. } if *pid == me), "{second}");
+        assert_eq!(state.running(), Some(me));
+        drop(lock);
+        assert_eq!(state.running(), None);
+        state.lock().unwrap();
+    }
+}

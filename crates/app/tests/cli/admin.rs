@@ -1,0 +1,163 @@
+//! Accounts, keys and VMs through the admin socket of a real server.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::world::{World, command};
+
+#[test]
+fn an_account_from_its_beginning_to_its_end() {
+    let world = World::new();
+    let _server = world.serve();
+    assert_eq!(
+        world.run("admin account list").stderr,
+        "No accounts yet. Add one: berth admin account add NAME\n"
+    );
+    let added = world.run("admin account add alice").ok();
+    assert_eq!(
+        added,
+        "The account alice is added. Next: berth admin key add alice FILE, then berth admin vm add alice\n"
+    );
+    let taken = world.run("admin account add alice").refused();
+    assert!(taken.contains("alice is taken"), "{taken}");
+    assert_eq!(world.json("admin account add alice")["error"]["kind"], "conflict");
+    assert!(world.run("admin account add Alice!").refused().contains("2 to 32 characters"));
+    assert!(world.run("admin account add main").refused().contains("main is taken"), "the team's name");
+
+    let listed = world.run("admin account list").ok();
+    assert!(listed.starts_with("alice\t0\t0\t20") && listed.lines().count() == 1, "for a pipe: {listed:?}");
+    let told = world.json("admin account list");
+    assert_eq!((&told["accounts"][0]["name"], &told["accounts"][0]["keys"]), (&json!("alice"), &json!(0)));
+
+    assert_eq!(world.run("admin account remove alice").ok(), "The account alice is removed.\n");
+    assert!(world.run("admin account remove alice").refused().contains("There is no account alice"));
+    let reserved = world.run("admin account add alice").refused();
+    assert!(reserved.contains("never change hands"), "{reserved}");
+}
+
+#[test]
+fn keys_from_a_file_and_from_a_pipe() {
+    let world = World::new();
+    let _server = world.serve();
+    world.run("admin account add alice").ok();
+    let (one, two) = (world.key_pair("one"), world.key_pair("two"));
+    let public = |path: &std::path::Path| fs::read_to_string(path.with_extension("pub")).unwrap();
+
+    let added = world.run("admin key add alice --name laptop one.pub").ok();
+    assert!(added.starts_with("Added to alice: ssh-ed25519 SHA256:"), "{added}");
+    let again = world.run("admin key add alice one.pub").ok();
+    assert!(again.starts_with("alice has this key already: SHA256:"), "{again}");
+    let wrapped = public(&two).replace("AAAA", "AAAA\r\n");
+    let piped = world.run_with_input("admin key add alice -", &wrapped).ok();
+    assert!(piped.starts_with("Added to alice: ssh-ed25519 SHA256:"), "{piped}");
+
+    let keys = world.json("admin key list alice");
+    assert_eq!(
+        (&keys["keys"][0]["label"], &keys["keys"][1]["label"]),
+        (&json!("laptop"), &json!("a comment"))
+    );
+    let fingerprint = keys["keys"][0]["fingerprint"].as_str().unwrap().to_owned();
+    let theirs = command("ssh-keygen").args(["-lf"]).arg(&one).output().unwrap();
+    assert!(String::from_utf8(theirs.stdout).unwrap().contains(&fingerprint), "as ssh-keygen says it");
+
+    world.run("admin account add bob").ok();
+    let stolen = world.run("admin key add bob one.pub");
+    assert_eq!(stolen.status, 1, "{stolen:?}");
+    assert!(stolen.stdout.starts_with("Not added: ") && !stolen.stdout.contains("alice"), "{stolen:?}");
+
+    let removed = world.run("admin key remove alice laptop").ok();
+    assert_eq!(removed, format!("Removed from alice: ssh-ed25519 {fingerprint}\n"));
+    assert!(world.run("admin key remove alice laptop").refused().contains("has no key"));
+    assert_eq!(world.run("admin key list alice").ok().lines().count(), 1);
+}
+
+#[test]
+fn a_private_key_is_refused_and_kept_nowhere() {
+    let world = World::new();
+    let server = world.serve();
+    world.run("admin account add alice").ok();
+    let private = fs::read_to_string(world.key_pair("one")).unwrap();
+    let told = world.run("admin key add alice one").refused();
+    assert!(told.contains("That is a private key. It was not stored."), "{told}");
+
+    let secret = private.lines().nth(2).unwrap();
+    assert!(secret.len() > 40, "a line of the key itself");
+    assert!(!server.log().contains(secret));
+    for entry in fs::read_dir(world.state()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = fs::read(&path).unwrap();
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_that_are_no_keys() {
+    let world = World::new();
+    let _server = world.serve();
+    world.run("admin account add alice").ok();
+    world.write("empty", "");
+    world.write("long", &"x".repeat(200_000));
+    fs::write(world.path("binary"), [0xff, 0xfe]).unwrap();
+    for (file, says) in [
+        ("missing.pub", "missing.pub cannot be read"),
+        ("state", "state cannot be read"),
+        ("long", "long is too long for public keys."),
+        ("binary", "binary is not text. Give the file that ends in .pub."),
+    ] {
+        let told = world.run(&format!("admin key add alice {file}")).refused();
+        assert!(told.contains(says), "{file}: {told}");
+    }
+    assert_eq!(world.run("admin key add alice empty").status, 1);
+    assert!(
+        world.run_with_input("admin key add carol -", "x").refused().contains("There is no account carol")
+    );
+}
+
+#[test]
+fn vms_and_the_way_to_them() {
+    let world = World::new();
+    let server = world.serve();
+    world.run("admin account add alice").ok();
+    assert_eq!(world.run("admin vm add alice").ok(), "vm-0.alice.main.vm.localhost\n");
+    assert_eq!(world.run("admin vm add alice").ok(), "vm-1.alice.main.vm.localhost\n");
+    assert_eq!(
+        world.run("admin vm list alice").ok().lines().next(),
+        Some("vm-0.alice.main.vm.localhost\toff\t")
+    );
+
+    let known = fs::read_to_string(world.state().join("known_hosts")).unwrap();
+    let ssh = server.address("ssh");
+    let (_, port) = ssh.split_once(':').unwrap();
+    let gateway = known.lines().find(|line| line.starts_with("[ssh.berth.localhost]:")).unwrap();
+    assert!(
+        gateway.contains(&format!("[127.0.0.1]:{port} ssh-ed25519 "))
+            || gateway.contains(&format!("[127.0.0.1]:{port},")),
+        "{known}"
+    );
+    assert!(known.contains("vm-0.alice.main.vm.localhost,vm-0.alice.vm.localhost,"), "{known}");
+    assert!(known.contains("\nvm-1.alice.main.vm.localhost,"), "{known}");
+
+    let text = world.run("admin account ssh-config alice --for-file ssh_config --identity one").ok();
+    let file = world.write("ssh_config", &text);
+    let read =
+        command("ssh").arg("-F").arg(&file).args(["-G", "vm-0.alice.main.vm.localhost"]).output().unwrap();
+    let read = String::from_utf8(read.stdout).unwrap();
+    for line in ["user alice", "stricthostkeychecking true", "identitiesonly yes"] {
+        assert!(read.lines().any(|have| have == line), "{line}: {read}");
+    }
+    let known_hosts = format!("userknownhostsfile {}", world.state().join("known_hosts").display());
+    assert!(read.contains(&known_hosts), "{read}");
+    let read = command("ssh").arg("-F").arg(&file).args(["-G", "ssh.berth.localhost"]).output().unwrap();
+    let read = String::from_utf8(read.stdout).unwrap();
+    assert!(read.contains(&format!("port {port}\n")) && read.contains("hostname 127.0.0.1\n"), "{read}");
+
+    assert_eq!(world.run("admin vm remove vm-1.alice").ok(), "vm-1.alice.main is removed.\n");
+    assert!(!fs::read_to_string(world.state().join("known_hosts")).unwrap().contains("vm-1.alice"));
+    assert!(world.run("admin vm remove vm-1.alice").refused().contains("There is no VM"));
+    assert!(world.run("admin vm add carol").refused().contains("There is no account carol"));
+    assert!(world.run("admin vm start vm-0.alice.main.kd.io").refused().contains("There is no VM"));
+    assert_eq!(world.run("admin vm stop vm-0.alice").ok(), "vm-0.alice.main.vm.localhost is off.\n");
+}

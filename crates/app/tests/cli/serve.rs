@@ -1,0 +1,109 @@
+//! The life of a server.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use crate::world::World;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn it_ends_at_once_when_it_is_told_to() {
+    let world = World::new();
+    let server = world.serve();
+    let log = world.path("server.log");
+    let (status, took) = server.terminate();
+    assert_eq!(status, 0);
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("stopping; VMs run on") && !log.contains("are cut"), "{log}");
+    assert!(!log.contains('\x1b'), "no colours in a file");
+}
+
+#[test]
+fn one_server_for_a_state_folder() {
+    let world = World::new();
+    let _server = world.serve();
+    let told = world.run("serve").refused();
+    let state = world.state().display().to_string();
+    assert!(
+        told.starts_with(&format!("A server runs already with the state folder {state}: process ")),
+        "{told}"
+    );
+    assert_eq!(world.run("check-config").status, 0, "its own ports are no problem");
+}
+
+#[test]
+fn a_killed_server_is_followed_by_one_that_knows_everything() {
+    let world = World::new();
+    let server = world.serve();
+    world.run("admin account add alice").ok();
+    world.run("admin vm add alice").ok();
+    let known = fs::read_to_string(world.state().join("known_hosts")).unwrap();
+    server.kill();
+    assert!(world.run("admin account list").refused().starts_with("No server runs"));
+
+    let _server = world.serve();
+    assert_eq!(world.run("admin vm list").ok(), "vm-0.alice.main.vm.localhost\toff\t\n");
+    let line = |text: &str| text.lines().last().map(str::to_owned);
+    assert_eq!(line(&fs::read_to_string(world.state().join("known_hosts")).unwrap()), line(&known));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_else_happens() {
+    let world = World::new();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    world.write(
+        "berth.toml",
+        &format!("[ssh]\nlisten = ['127.0.0.1:{port}']\n[http]\nlisten = ['127.0.0.1:0']"),
+    );
+    let told = world.run("serve").refused();
+    assert!(told.contains(&format!("Port {port} of 127.0.0.1 is in use by another program")), "{told}");
+    assert!(!world.state().join("berth.db").exists());
+}
+
+#[test]
+fn what_is_secret_is_the_servers_alone() {
+    let world = World::new();
+    let _server = world.serve();
+    let state = world.state();
+    for name in ["admin.sock", "berth.db", "host_key", "lock"] {
+        assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+    }
+    assert_eq!(mode(&state), 0o711);
+    assert_eq!(mode(&state.join("known_hosts")) & 0o444, 0o444);
+    for entry in fs::read_dir(&state).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "known_hosts" {
+            assert_eq!(mode(&entry.path()) & 0o044, 0, "{:?}", entry.file_name());
+        }
+    }
+}
+
+#[test]
+fn the_website_and_the_gateway_answer() {
+    let world = World::new();
+    let server = world.serve();
+    let mut site = TcpStream::connect(server.address("http")).unwrap();
+    site.write_all(b"GET / HTTP/1.1\r\nHost: berth.localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    site.read_to_string(&mut page).unwrap();
+    let ssh = server.address("ssh");
+    let (_, port) = ssh.split_once(':').unwrap();
+    assert!(page.contains(&format!("ProxyCommand ssh -p {port} %r@ssh.berth.localhost nc %h %p")), "{page}");
+    assert!(page.contains("SHA256:"), "{page}");
+
+    let mut gateway = TcpStream::connect(&ssh).unwrap();
+    let mut line = [0; 8];
+    gateway.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"SSH-2.0-");
+}
