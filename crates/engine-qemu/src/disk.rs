@@ -1,0 +1,229 @@
+//! A VM's folder: its overlay over the image's disk, made and deleted so that a crash leaves nothing half.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use berth_engine::EngineError;
+use berth_model::VmId;
+use tokio::process::Command;
+
+use crate::{
+    image::Image,
+    paths::{Entry, StateDir, VmPaths, private_dir, remove_file, sync_parent, write_durably},
+};
+
+/// With less than this on the host's disk, in bytes, no VM is started: QEMU could not even keep its own books.
+const LEAST_ROOM: u64 = 64 << 20;
+
+/// Makes the overlay; does nothing when it is there. `size` is what the guest sees, in bytes.
+pub(crate) async fn create(paths: &VmPaths, image: &Image, size: u64) -> Result<(), EngineError> {
+    if paths.disk().exists() {
+        return Ok(());
+    }
+    let least = fs::metadata(&image.disk).map_err(|error| image_broken(&image.disk, &error))?.len();
+    if size < least {
+        return Err(EngineError::Broken {
+            reason: format!(
+                "a VM's disk cannot be smaller than the image's: it has {} MB, and {} MB are asked for",
+                least >> 20,
+                size >> 20
+            ),
+        });
+    }
+    private_dir(&paths.dir)
+        .and_then(|()| sync_parent(&paths.dir))
+        .and_then(|()| write_durably(&paths.image(), image.id.as_bytes()))
+        .map_err(|error| refused(&paths.dir, &error))?;
+    let new = paths.dir.join("disk.qcow2.new");
+    run_qemu_img(&image.disk, &new, size).await?;
+    fs::File::open(&new)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&new, paths.disk()))
+        .and_then(|()| sync_parent(&paths.disk()))
+        .map_err(|error| refused(&new, &error))
+}
+
+async fn run_qemu_img(backing: &Path, overlay: &Path, size: u64) -> Result<(), EngineError> {
+    #[expect(clippy::disallowed_methods, reason = "this crate runs qemu-img")]
+    let mut command = Command::new("qemu-img");
+    command
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .arg(backing)
+        .arg(overlay)
+        .arg(size.to_string());
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|error| {
+        EngineError::Broken {
+            reason: match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "qemu-img is not installed: install the package qemu-utils".to_owned()
+                }
+                _ => format!("qemu-img cannot be started: {error}"),
+            },
+        }
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    tracing::error!("qemu-img: {}", complaint.trim_end().escape_debug());
+    Err(if complaint.contains("No space left") {
+        full()
+    } else {
+        broken("qemu-img could not make the disk, see the log")
+    })
+}
+
+/// Refuses to start a VM on a full disk. Blocks.
+pub(crate) fn room(paths: &VmPaths) -> Result<(), EngineError> {
+    match rustix::fs::statvfs(&paths.dir) {
+        Ok(found) if found.f_bavail.saturating_mul(found.f_frsize) < LEAST_ROOM => Err(full()),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a VM's folder, which nobody may be using; it need not be there. Once this has begun the VM is gone, and
+/// [`list`] does what is left after a crash. Blocks.
+pub(crate) fn remove(state: &StateDir, vm: &VmId) -> Result<(), EngineError> {
+    let paths = state.vm(vm);
+    let removing = state.removing(vm);
+    // What an earlier removal left would be in the way.
+    let cleared = remove_tree(&removing);
+    let renamed = cleared.and_then(|()| match fs::rename(&paths.dir, &removing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    });
+    renamed
+        .and_then(|()| sync_parent(&removing))
+        .and_then(|()| remove_file(&paths.socket))
+        .and_then(|()| remove_tree(&removing))
+        .map_err(|error| refused(&removing, &error))
+}
+
+/// The VMs that have a folder, after finishing the removals that a crash interrupted. Blocks.
+pub(crate) fn list(state: &StateDir) -> Result<Vec<VmId>, EngineError> {
+    let dir = state.vms();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(|error| refused(&dir, &error))? {
+        let entry = entry.map_err(|error| refused(&dir, &error))?;
+        match Entry::parse(&entry.file_name()) {
+            Entry::Vm(vm) => found.push(vm),
+            Entry::Removing => {
+                let path: PathBuf = entry.path();
+                remove_tree(&path).map_err(|error| refused(&path, &error))?;
+            }
+            Entry::Foreign => tracing::warn!("{} is none of ours and is left alone", entry.path().display()),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn refused(path: &Path, error: &io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => full(),
+        _ => EngineError::Broken { reason: format!("{} cannot be used: {error}", path.display()) },
+    }
+}
+
+fn image_broken(path: &Path, error: &io::Error) -> EngineError {
+    EngineError::Broken {
+        reason: format!(
+            "the image's file {} cannot be used: {error}. Build it anew with berth image build",
+            path.display()
+        ),
+    }
+}
+
+fn full() -> EngineError {
+    EngineError::NoRoom { reason: "the host's disk is full".to_owned() }
+}
+
+fn broken(reason: &str) -> EngineError {
+    EngineError::Broken { reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(dir: &Path) -> Image {
+        let disk = dir.join("disk");
+        fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+        Image {
+            id: "test-1".to_owned(),
+            kernel: dir.join("vmlinuz"),
+            initrd: dir.join("initrd"),
+            disk,
+            append: String::new(),
+            made_at: std::time::UNIX_EPOCH,
+            size: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_overlay_is_made_once_and_removed_with_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        let image = image(dir.path());
+        let vm = VmId::random();
+        let paths = state.vm(&vm);
+        create(&paths, &image, 2 << 20).await.unwrap();
+        let made = fs::read(paths.disk()).unwrap();
+        assert!(made.starts_with(b"QFI\xfb"));
+        assert_eq!(fs::read_to_string(paths.image()).unwrap(), "test-1");
+        fs::write(paths.disk(), b"the guest's own").unwrap();
+        create(&paths, &image, 2 << 20).await.unwrap();
+        assert_eq!(fs::read(paths.disk()).unwrap(), b"the guest's own");
+        assert_eq!(list(&state).unwrap(), [vm]);
+        remove(&state, &vm).unwrap();
+        remove(&state, &vm).unwrap();
+        assert_eq!(list(&state).unwrap(), []);
+        assert!(!paths.dir.exists());
+    }
+
+    #[tokio::test]
+    async fn a_disk_smaller_than_the_images_is_refused_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        let paths = state.vm(&VmId::random());
+        let error = create(&paths, &image(dir.path()), 1 << 19).await.unwrap_err();
+        assert!(error.to_string().contains("cannot be smaller"), "{error}");
+        assert!(!paths.dir.exists());
+    }
+
+    #[test]
+    fn a_removal_that_was_interrupted_is_finished_by_the_next_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let (gone, kept) = (VmId::random(), VmId::random());
+        fs::create_dir(state.removing(&gone)).unwrap();
+        fs::write(state.removing(&gone).join("disk.qcow2"), b"x").unwrap();
+        fs::create_dir(state.vm(&kept).dir).unwrap();
+        fs::create_dir(state.vms().join("lost+found")).unwrap();
+        assert_eq!(list(&state).unwrap(), [kept]);
+        assert!(!state.removing(&gone).exists());
+        assert!(state.vms().join("lost+found").exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_made_anew_while_its_old_self_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let vm = VmId::random();
+        fs::create_dir(state.removing(&vm)).unwrap();
+        fs::write(state.removing(&vm).join("x"), b"").unwrap();
+        fs::create_dir(state.vm(&vm).dir).unwrap();
+        remove(&state, &vm).unwrap();
+        assert_eq!(list(&state).unwrap(), []);
+    }
+}
