@@ -157,11 +157,11 @@ impl russh::server::Handler for Handler {
         _user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        Ok(self.door.offered(offer))
+        Ok(self.door.offered(offer.public_key, offer.algorithm))
     }
 
     async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
-        Ok(self.door.proven(key).await)
+        Ok(self.door.proven(key.public_key, key.algorithm).await)
     }
 
     async fn auth_openssh_certificate(&mut self, _user: &str, _: &Certificate) -> Result<Auth, Error> {

@@ -1,7 +1,9 @@
 //! Who is at the other end.
 //!
-//! The key is the identity, the user name is not looked at. A key counts once its owner has signed with it; an offer
-//! (a key without a signature) is only ever answered by whether to go on.
+//! The key is the identity, the user name is not looked at. A key counts once its owner has signed with it. An offer (a
+//! key without a signature) says nothing about who is there, and its answer says nothing about who has an account: every
+//! key that could be somebody's is asked for its signature. Public keys are public, and a yes to those that are known
+//! here would let anybody find out whose they are.
 //!
 //! A client without a key that counts is told why through a keyboard-interactive request without prompts, which always
 //! fails: it is the only text that OpenSSH shows before a log-in that is not shown after one too. Unknown keys are not
@@ -14,7 +16,7 @@ use berth_model::PublicKey;
 use russh::{
     MethodKind, MethodSet,
     keys::{Algorithm, ssh_key},
-    server::{Auth, PublicKeyOffer, VerifiedPublicKey},
+    server::Auth,
 };
 use tracing::{debug, info};
 
@@ -41,16 +43,16 @@ impl Door {
     }
 
     /// A key without a signature.
-    pub(super) fn offered(&mut self, offer: PublicKeyOffer<'_>) -> Auth {
-        match key_of(offer.public_key, offer.algorithm) {
+    pub(super) fn offered(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
+        match key_of(key, algorithm) {
             Ok(_) => Auth::Accept,
             Err(why) => self.refuse(why),
         }
     }
 
     /// A key whose owner has signed.
-    pub(super) async fn proven(&mut self, key: VerifiedPublicKey<'_>) -> Auth {
-        let key = match key_of(key.public_key, key.algorithm) {
+    pub(super) async fn proven(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
+        let key = match key_of(key, algorithm) {
             Ok(key) => key,
             Err(why) => return self.refuse(why),
         };
@@ -102,4 +104,77 @@ fn key_of(key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Result<PublicKey, 
         return Err(words::SHA1.to_owned());
     }
     PublicKey::from_ssh_key(key).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_control::Settings;
+    use berth_engine::VmSpec;
+    use berth_model::{AccountName, Domains};
+    use berth_store::Store;
+    use berth_testkit::FakeEngine;
+    use russh::keys::{EcdsaCurve, HashAlg, PrivateKey};
+    use std::{net::Ipv4Addr, time::Duration};
+
+    async fn door_with(keys: &[&PrivateKey]) -> Door {
+        let team = "koding".parse().unwrap();
+        let store = Store::in_memory(&team).await.unwrap();
+        let settings = Settings {
+            domains: Domains::new("koding.com", "kd.io", team).unwrap(),
+            vm: VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 },
+            stop_patience: Duration::from_secs(1),
+            website: "https://koding.com".into(),
+        };
+        let control = Control::open(settings, store, Arc::new(FakeEngine::new())).await.unwrap();
+        let alice: AccountName = "alice".parse().unwrap();
+        control.add_account(&alice).await.unwrap();
+        for key in keys {
+            control.add_keys(&alice, &key.public_key().to_openssh().unwrap(), None).await.unwrap();
+        }
+        Door::new(control, Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn new_key(algorithm: Algorithm) -> PrivateKey {
+        PrivateKey::random(&mut rand::rng(), algorithm).unwrap()
+    }
+
+    fn told(auth: &Auth) -> &str {
+        let Auth::Partial { instructions, prompts, .. } = auth else { panic!("no text: {auth:?}") };
+        assert!(prompts.is_empty(), "nothing is asked");
+        instructions
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_offered_and_not_proven_counts_for_nothing() {
+        let (known, strange) = (new_key(Algorithm::Ed25519), new_key(Algorithm::Ed25519));
+        let mut door = door_with(&[&known]).await;
+        for key in [&known, &strange] {
+            let answer = door.offered(key.public_key(), &Algorithm::Ed25519);
+            assert_eq!(answer, Auth::Accept, "known or not, the answer is the same: go on and sign");
+            assert!(door.login().is_none());
+        }
+        assert!(matches!(door.last_words(true), Auth::Reject { partial_success: false, .. }));
+        assert!(door.proven(strange.public_key(), &Algorithm::Ed25519).await != Auth::Accept);
+        assert!(door.login().is_none());
+        let fingerprint = strange.public_key().fingerprint(HashAlg::Sha256).to_string();
+        assert!(told(&door.last_words(false)).ends_with(&fingerprint));
+        assert_eq!(door.proven(known.public_key(), &Algorithm::Ed25519).await, Auth::Accept);
+        assert_eq!(door.login().unwrap().account().as_str(), "alice");
+    }
+
+    #[tokio::test]
+    async fn keys_that_nobody_can_have_and_sha1_are_refused_at_the_offer() {
+        let rsa = new_key(Algorithm::Rsa { hash: None });
+        let mut door = door_with(&[&rsa]).await;
+        assert!(door.offered(rsa.public_key(), &Algorithm::Rsa { hash: None }) != Auth::Accept);
+        assert!(told(&door.last_words(false)).contains("SHA-1"));
+        assert!(door.proven(rsa.public_key(), &Algorithm::Rsa { hash: None }).await != Auth::Accept);
+        assert!(door.certificate() != Auth::Accept);
+        assert!(door.login().is_none());
+        let sha2 = Algorithm::Rsa { hash: Some(HashAlg::Sha512) };
+        assert_eq!(door.offered(rsa.public_key(), &sha2), Auth::Accept);
+        let ecdsa = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+        assert_eq!(door.offered(new_key(ecdsa.clone()).public_key(), &ecdsa), Auth::Accept);
+    }
 }

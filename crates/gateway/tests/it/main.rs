@@ -4,6 +4,7 @@
 
 mod limits;
 mod login;
+mod protocol;
 mod refusals;
 mod tunnels;
 mod world;

@@ -86,7 +86,7 @@ impl World {
 
     /// The only VM of which the engine has a disk.
     pub(crate) async fn vm_id(&self) -> VmId {
-        self.engine.list().await.unwrap()[0]
+        *self.engine.list().await.unwrap().first().unwrap()
     }
 
     /// `ssh gateway …` with alice's key.

@@ -1,0 +1,125 @@
+//! What OpenSSH does not do by itself: asked by a client that is a library.
+
+use std::{sync::Arc, time::Duration};
+
+use berth_testkit::Service;
+use russh::{
+    ChannelMsg, ChannelOpenFailure, Error,
+    client::{self, Handle},
+    keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key},
+};
+
+use crate::world::{VM, World};
+
+struct Trusting;
+
+impl client::Handler for Trusting {
+    type Error = Error;
+
+    async fn check_server_key(&mut self, _key: &PublicKeyOrCertificate) -> Result<bool, Error> {
+        Ok(true)
+    }
+}
+
+async fn log_in(world: &World) -> Handle<Trusting> {
+    let mut client = client::connect(Arc::default(), world.gateway, Trusting).await.unwrap();
+    let key = load_secret_key(world.ssh.file("id"), None).unwrap();
+    let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
+    assert!(client.authenticate_publickey("alice", key).await.unwrap().success());
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_starts_one_thing() {
+    let world = World::awake().await;
+    let client = log_in(&world).await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, format!("nc {VM} 8080")).await.unwrap();
+    assert!(matches!(channel.wait().await, Some(ChannelMsg::Success)));
+    channel.exec(true, format!("nc {VM} 22")).await.unwrap();
+    assert!(matches!(channel.wait().await, Some(ChannelMsg::Failure)));
+    channel.data_bytes("ping").await.unwrap();
+    let Some(ChannelMsg::Data { data }) = channel.wait().await else { panic!("no echo") };
+    assert_eq!(data.as_ref(), b"ping", "what was started goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered_each_by_its_own() {
+    let world = World::new().await;
+    let client = log_in(&world).await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    // Without waiting in between, as OpenSSH does.
+    channel.set_env(true, "LANG", "C").await.unwrap();
+    channel.request_x11(true, true, "MIT-MAGIC-COOKIE-1", "00", 0).await.unwrap();
+    channel.agent_forward(true).await.unwrap();
+    channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    channel.request_shell(true).await.unwrap();
+    let mut answers = Vec::new();
+    let mut status = None;
+    while let Some(message) = channel.wait().await {
+        match message {
+            ChannelMsg::Success => answers.push(true),
+            ChannelMsg::Failure => answers.push(false),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+            _ => {}
+        }
+    }
+    assert_eq!(answers, [false, false, false, true, true]);
+    assert_eq!(status, Some(64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_has_an_end_of_channels() {
+    let world = World::awake().await;
+    let client = log_in(&world).await;
+    for _ in 0..4096 {
+        let refused = client.channel_open_direct_tcpip(VM, 4321, "127.0.0.1", 0).await;
+        assert!(matches!(refused, Err(Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))));
+    }
+    let refused = client.channel_open_session().await;
+    assert!(matches!(refused, Err(Error::ChannelOpenFailure(ChannelOpenFailure::ResourceShortage))));
+}
+
+/// Sends until nothing goes in any more.
+async fn fill(channel: &russh::Channel<client::Msg>) -> usize {
+    let chunk = vec![0; 32 * 1024];
+    let mut sent = 0;
+    while tokio::time::timeout(Duration::from_secs(2), channel.data_bytes(chunk.clone())).await.is_ok() {
+        sent += chunk.len();
+        assert!(sent < 16 << 20, "somebody takes everything");
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_vm_that_takes_nothing_is_given_up_only_for_others() {
+    let world = World::awake().await;
+    world.engine.serve(9000, Service::stalls());
+    let client = log_in(&world).await;
+    let mut stuck = client.channel_open_session().await.unwrap();
+    stuck.exec(true, format!("nc {VM} 9000")).await.unwrap();
+    assert!(fill(&stuck).await > 1 << 20);
+    assert!(matches!(stuck.wait().await, Some(ChannelMsg::Success)));
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.engine.connections(), 1, "alone it may wait as long as it likes");
+
+    let _neighbour = client.channel_open_direct_tcpip(VM, 8080, "127.0.0.1", 0).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    let (mut text, mut status) = (Vec::new(), None);
+    while let Some(message) = stuck.wait().await {
+        match message {
+            ChannelMsg::ExtendedData { data, ext: 1 } => text.extend_from_slice(&data),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+            _ => {}
+        }
+    }
+    assert_eq!(status, Some(69));
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text, "vm-0 takes nothing on port 9000, and other tunnels of this connection wait for it.\n");
+}
