@@ -125,6 +125,9 @@ pub(crate) mod words {
     pub(crate) const NOT_FROM_A_CLIENT: &str = "This host opens no such channel.";
     /// No key was offered.
     pub(crate) const NO_KEY: &str = "This host lets people in by their ssh key, and none was offered.";
+    /// As many keys failed as may.
+    pub(crate) const TOO_MANY_KEYS: &str = "None of the six keys that this client has tried is on an account here. \
+         Choose the right one in ~/.ssh/config: IdentityFile FILE and IdentitiesOnly yes.";
     /// A certificate was offered.
     pub(crate) const CERTIFICATE: &str = "This host does not take certificates. Offer the key itself.";
     /// SHA-1.

@@ -23,18 +23,22 @@ use tracing::{debug, info};
 use super::config::methods;
 use crate::{refusal::words, text::in_ascii};
 
+/// Keys that may fail, as OpenSSH's server has it (MaxAuthTries).
+const MAX_KEYS: usize = 6;
+
 /// The log-in of one connection.
 pub(super) struct Door {
     control: Arc<Control>,
     from: IpAddr,
     login: Option<Login>,
+    failed: usize,
     /// Why the last key did not count.
     why_not: Option<String>,
 }
 
 impl Door {
     pub(super) fn new(control: Arc<Control>, from: IpAddr) -> Self {
-        Self { control, from, login: None, why_not: None }
+        Self { control, from, login: None, failed: 0, why_not: None }
     }
 
     /// Whose connection this is, once somebody has logged in.
@@ -45,7 +49,8 @@ impl Door {
     /// A key without a signature.
     pub(super) fn offered(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
         match key_of(key, algorithm) {
-            Ok(_) => Auth::Accept,
+            Ok(_) if self.failed < MAX_KEYS => Auth::Accept,
+            Ok(_) => self.refuse(String::new()),
             Err(why) => self.refuse(why),
         }
     }
@@ -77,25 +82,33 @@ impl Door {
     /// A client that has run out of keys asks to be asked something: `answered` is false; it has read the text: true.
     pub(super) fn last_words(&mut self, answered: bool) -> Auth {
         if answered {
-            // Only keys are left to try, so that the text is not shown again.
-            return Auth::Reject {
-                proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
-                partial_success: false,
-            };
+            // So that the text is not shown again.
+            return refused_but_for(MethodKind::PublicKey);
         }
         let text = self.why_not.as_deref().unwrap_or(words::NO_KEY);
         Auth::Partial { name: "".into(), instructions: in_ascii(text).into(), prompts: [].as_slice().into() }
     }
 
+    /// Refuses a key. After the last one that may fail, only the last words are left to be asked for.
     fn refuse(&mut self, why: String) -> Auth {
-        self.why_not = Some(why);
-        reject()
+        self.failed += 1;
+        if self.failed < MAX_KEYS {
+            self.why_not = Some(why);
+            return reject();
+        }
+        self.why_not = Some(words::TOO_MANY_KEYS.to_owned());
+        refused_but_for(MethodKind::KeyboardInteractive)
     }
 }
 
 /// No, and these are the ways.
 pub(super) fn reject() -> Auth {
     Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
+}
+
+/// No, and this is the only way left.
+fn refused_but_for(method: MethodKind) -> Auth {
+    Auth::Reject { proceed_with_methods: Some(MethodSet::from(&[method][..])), partial_success: false }
 }
 
 /// The key, unless it is of a kind that no account can have or is used in a way that proves nothing.
@@ -161,6 +174,20 @@ mod tests {
         assert!(told(&door.last_words(false)).ends_with(&fingerprint));
         assert_eq!(door.proven(known.public_key(), &Algorithm::Ed25519).await, Auth::Accept);
         assert_eq!(door.login().unwrap().account().as_str(), "alice");
+    }
+
+    #[tokio::test]
+    async fn after_six_keys_that_failed_a_right_one_is_too_late() {
+        let known = new_key(Algorithm::Ed25519);
+        let mut door = door_with(&[&known]).await;
+        for n in 1..=MAX_KEYS {
+            let strange = new_key(Algorithm::Ed25519);
+            assert_eq!(door.offered(strange.public_key(), &Algorithm::Ed25519), Auth::Accept, "key {n}");
+            assert!(door.proven(strange.public_key(), &Algorithm::Ed25519).await != Auth::Accept);
+        }
+        let answer = door.offered(known.public_key(), &Algorithm::Ed25519);
+        assert_eq!(answer, refused_but_for(MethodKind::KeyboardInteractive));
+        assert_eq!(told(&door.last_words(false)), words::TOO_MANY_KEYS);
     }
 
     #[tokio::test]

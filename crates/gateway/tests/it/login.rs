@@ -119,7 +119,7 @@ async fn the_sixth_key_gets_in_without_a_word() {
     assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""));
     eprintln!("the sixth key got in after {:?}", begun.elapsed());
 
-    // Keys without an end do not get further.
+    // With more than that before the right one, the person is told what to do about it.
     for n in 5..12 {
         let name = format!("other{n}");
         world.ssh.new_key(&name, &["-t", "ed25519"]).await;
@@ -129,6 +129,11 @@ async fn the_sixth_key_gets_in_without_a_word() {
     args.extend(["gateway", "nc", VM, "22"]);
     let done = world.ssh(&args, b"").await;
     assert_eq!(done.status, Some(255));
+    assert!(
+        done.stderr.contains("Choose the right one in ~/.ssh/config: IdentityFile FILE"),
+        "{}",
+        done.stderr
+    );
     assert!(done.stderr.contains("Too many authentication attempts"), "{}", done.stderr);
 }
 

@@ -4,12 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use berth_testkit::Service;
 use russh::{
-    ChannelMsg, ChannelOpenFailure, Error,
+    ChannelMsg, ChannelOpenFailure, Error, SendError, Signer,
     client::{self, Handle},
-    keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key},
+    keys::{
+        Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
+        agent::AgentIdentity,
+        load_secret_key,
+        signature::Signer as _,
+        ssh_key::public::{KeyData, SkEd25519},
+    },
 };
+use sha2::{Digest, Sha256};
 
-use crate::world::{VM, World};
+use crate::world::{VM, World, account};
 
 struct Trusting;
 
@@ -27,6 +34,60 @@ async fn log_in(world: &World) -> Handle<Trusting> {
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
     assert!(client.authenticate_publickey("alice", key).await.unwrap().success());
     client
+}
+
+/// A security key made of software: signs as PROTOCOL.u2f says.
+struct Token(PrivateKey);
+
+const APPLICATION: &str = "ssh:";
+
+impl Token {
+    fn public_key(&self) -> PublicKey {
+        let KeyData::Ed25519(key) = self.0.public_key().key_data() else { panic!("an ed25519 key") };
+        PublicKey::new(KeyData::SkEd25519(SkEd25519::new(*key, APPLICATION)), "token")
+    }
+}
+
+impl Signer for Token {
+    type Error = SendError;
+
+    async fn auth_sign(
+        &mut self,
+        _key: &AgentIdentity,
+        _hash: Option<HashAlg>,
+        mut request: Vec<u8>,
+    ) -> Result<Vec<u8>, SendError> {
+        let touched_and_counter = [1, 0, 0, 0, 7];
+        let signed =
+            [&Sha256::digest(APPLICATION)[..], &touched_and_counter, &Sha256::digest(&request)].concat();
+        let signature = self.0.try_sign(&signed).unwrap();
+        let mut blob = Vec::new();
+        for part in [b"sk-ssh-ed25519@openssh.com".as_slice(), signature.as_bytes()] {
+            blob.extend_from_slice(&u32::try_from(part.len()).unwrap().to_be_bytes());
+            blob.extend_from_slice(part);
+        }
+        blob.extend_from_slice(&touched_and_counter);
+        request.extend_from_slice(&u32::try_from(blob.len()).unwrap().to_be_bytes());
+        request.extend_from_slice(&blob);
+        Ok(request)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_security_key_gets_in_and_another_with_its_name_does_not() {
+    let world = World::awake().await;
+    let mut token = Token(PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap());
+    let public = token.public_key();
+    world.control.add_keys(&account("bob"), &public.to_openssh().unwrap(), None).await.unwrap();
+    let mut client = client::connect(Arc::default(), world.gateway, Trusting).await.unwrap();
+    let mut forger = Token(PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap());
+    let forged = client.authenticate_publickey_with("bob", public.clone(), None, &mut forger).await.unwrap();
+    assert!(!forged.success());
+    let proven = client.authenticate_publickey_with("bob", public, None, &mut token).await.unwrap();
+    assert!(proven.success());
+    let mut channel = client.channel_open_direct_tcpip("bob.kd.io", 22, "127.0.0.1", 0).await.unwrap();
+    let Some(ChannelMsg::Data { data }) = channel.wait().await else { panic!("no greeting") };
+    assert_eq!(data.as_ref(), b"SSH-2.0-Fake\r\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
