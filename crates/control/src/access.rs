@@ -90,6 +90,17 @@ impl Entry {
 }
 
 impl Control {
+    /// Whether `key` is on any account. Says nothing of whose it is, proves nothing, and writes nothing down: it is for
+    /// a client that asks which of its keys to sign with (RFC 4252, section 7).
+    ///
+    /// A store that fails counts as yes: the client signs, and [`Control::log_in`] tells what is wrong.
+    pub async fn knows(&self, key: &PublicKey) -> bool {
+        match self.store.key_by_fingerprint(&key.fingerprint()).await {
+            Ok(row) => row.is_some_and(|row| row.key == *key),
+            Err(_) => true,
+        }
+    }
+
     /// Lets the holder of `key` in. To be called only after the signature has been verified.
     ///
     /// Writes down when and from where the key was used. A key that is removed at the same moment is either refused
@@ -107,7 +118,7 @@ impl Control {
             LoginError::Unavailable
         })?;
         let Some(row) = row.filter(|row| row.key == *key) else {
-            return Err(LoginError::UnknownKey { website: website(), fingerprint });
+            return Err(self.unknown(key));
         };
         let now = OffsetDateTime::now_utc();
         row.options.permits(from, now).map_err(|refused| match (refused, row.options.expires) {
@@ -119,10 +130,16 @@ impl Control {
         match self.store.touch_key(row.id, now, from).await {
             Ok(true) => {}
             // Removed a moment ago.
-            Ok(false) => return Err(LoginError::UnknownKey { website: website(), fingerprint }),
+            Ok(false) => return Err(self.unknown(key)),
             Err(cause) => error!(error = %cause, "the use of a key was not written down"),
         }
         Ok(Login { account: row.account, fingerprint, expires: row.options.expires, revocation })
+    }
+
+    /// What is said to the holder of a key that is on no account.
+    #[must_use]
+    pub fn unknown(&self, key: &PublicKey) -> LoginError {
+        LoginError::UnknownKey { website: self.settings.website.clone(), fingerprint: key.fingerprint() }
     }
 
     /// Whether `login` may connect to `port` of the VM that answers to `host`.

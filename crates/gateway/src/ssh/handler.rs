@@ -157,7 +157,7 @@ impl russh::server::Handler for Handler {
         _user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        Ok(self.door.offered(offer.public_key, offer.algorithm))
+        Ok(self.door.offered(offer.public_key, offer.algorithm).await)
     }
 
     async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
