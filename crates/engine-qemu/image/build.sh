@@ -46,6 +46,10 @@ ln -sf /run/berth/resolv.conf "$root/etc/resolv.conf"
 sed -i -e '/^AcceptEnv/d' -e '/^Subsystem/d' "$root/etc/ssh/sshd_config"
 inside usermod --lock --shell /usr/sbin/nologin root 2>/dev/null || true
 
+# The agent sets the clock only where it can write the hardware clock too, which in QEMU is the host's anyway, and the real
+# hwclock would wait for the next second.
+[ -e "$root/usr/sbin/hwclock" ] || ln -s /bin/true "$root/usr/sbin/hwclock"
+
 inside a2enmod -q rewrite headers
 inside a2dissite -q 000-default
 inside a2ensite -q berth
@@ -83,6 +87,11 @@ for generator in systemd-ssh-generator systemd-gpt-auto-generator systemd-hibern
     ln -s /dev/null "$root/etc/systemd/system-generators/$generator"
 done
 
+# The member's own systemd is part of the first login, and these are most of what it does there.
+mkdir -p "$root/etc/systemd/user-generators" "$root/etc/systemd/user"
+ln -s /dev/null "$root/etc/systemd/user-generators/systemd-xdg-autostart-generator"
+for unit in ssh-agent.socket ssh-agent.service; do ln -s /dev/null "$root/etc/systemd/user/$unit"; done
+
 say "cleaning up"
 inside apt-get clean
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/* "$root"/var/cache/debconf/*-old \
@@ -104,5 +113,5 @@ unshare --mount sh -euc '
         -d "$1/media" "$1/mnt/disk"
 ' sh "$root"
 
-say "handing over"
+say "handing it over"
 tar -C "$root/mnt" --sparse --owner=0 --group=0 -cf - vmlinuz initrd disk >&3

@@ -34,6 +34,9 @@ use crate::{
 /// From QEMU's start to sshd's answer; several VMs may boot at once.
 const BOOT_UNDER_KVM: Duration = Duration::from_secs(120);
 const BOOT_UNDER_TCG: Duration = Duration::from_secs(300);
+/// For every kernel. One that panics begins anew, as somebody at the machine would have it do (a shim counts those that
+/// never end); and it says enough on its console that a boot log is of use, which costs no time to speak of.
+const KERNEL_ARGUMENTS: &str = "panic=1 loglevel=6";
 /// Beyond the patience that was asked for, until a shim that has not ended its VM is killed itself.
 const END_WITHIN: Duration = Duration::from_secs(40);
 /// What another process did to a VM that is off is seen after this time.
@@ -113,8 +116,8 @@ impl QemuEngine {
         let Image { kernel, initrd, append, .. } = boot_image::of_vm(&self.config.image_dir, &paths.image())?;
         let accel = self.accel().await?;
         let kernel_arguments = match accel {
-            Accel::Kvm => append,
-            Accel::Tcg => format!("{append} {}", image::APPEND_TCG),
+            Accel::Kvm => format!("{append} {KERNEL_ARGUMENTS}"),
+            Accel::Tcg => format!("{append} {KERNEL_ARGUMENTS} {}", image::APPEND_TCG),
         };
         Ok(Machine {
             accel,

@@ -12,7 +12,7 @@ use super::BuildOptions;
 /// `lsm`: the Berkeley filters, IMA and AppArmor of a stock kernel are not used by the image, and cost half a second of
 /// a translated boot. `cryptomgr.notests`: no self-tests of ciphers at each boot.
 pub(super) const APPEND: &str = "console=ttyS0 root=/dev/vda rw quiet lsm=landlock,yama cryptomgr.notests audit=0 \
-                                 random.trust_cpu=on net.ifnames=0";
+                                 random.trust_cpu=on net.ifnames=0 TERM=dumb";
 
 /// The Debian release.
 pub(super) const SUITE: &str = "trixie";

@@ -46,12 +46,10 @@ case "$text" in
 *"$ours"*) ;;
 *)
     others=
-    while IFS= read -r line; do
+    while IFS= read -r line || [ -n "$line" ]; do
         case "$line" in *"# berth") ;; *) others="$others$line
 " ;; esac
-    done <<EOF
-$text
-EOF
+    done </etc/hosts
     put /etc/hosts "$others$ours"
     ;;
 esac

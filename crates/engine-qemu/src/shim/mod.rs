@@ -76,7 +76,8 @@ const COMMANDS: usize = 16;
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     drop(arguments.into_iter());
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    // Where the program has set a log up already, that one is used.
+    drop(tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).try_init());
     match begin() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
