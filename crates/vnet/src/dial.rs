@@ -2,12 +2,12 @@
 //!
 //! A program in the guest may listen on one family only, and a guest that is booting gets its two addresses at
 //! different times. So the family that was heard from goes first (both or neither: IPv6, which needs no lease),
-//! the other follows after [`STAGGER`] or a refusal, and the first to be accepted wins.
+//! the other follows after a while or a refusal, and the first to be accepted wins.
 //!
-//! A SYN that reaches a guest without an address yet is lost, and smoltcp sends the next after a second, then
-//! two: too slow to begin with. An attempt is therefore cut off and begun anew, after [`FIRST_ATTEMPT`] and then
-//! twice as long each time, so that a slow guest always gets the time that it needs in the end; and at once
-//! when the guest is first heard from.
+//! A SYN that reaches a guest without an address yet is lost. smoltcp repeats it after one second, then two, and
+//! so on; and an attempt starts over when the guest is first heard from, which is the moment it gets an address.
+//! Nothing else cuts an attempt short early: on a busy guest that would reset the handshakes that are about to
+//! succeed, and start as many more.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -15,14 +15,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Handle, driver::Heard, link::Family, stream::Stream};
 
-/// How long the second family waits for the first.
+/// How long the second family waits for the first, if the first was never heard from.
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// And if it was: then it is more likely slow than absent, and a second connection would make it slower.
+const STAGGER_IF_HEARD: Duration = Duration::from_secs(1);
 
 /// How long a family may stay silent once the other has refused, before that is taken for the guest's word.
 const SECOND_OPINION: Duration = Duration::from_secs(1);
 
-const FIRST_ATTEMPT: Duration = Duration::from_millis(500);
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
+/// An attempt that is older starts over, with one SYN a second at first: the guest may have rebooted. The next
+/// lasts twice as long, so that no guest is too slow for ever.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(8);
 
 /// Why no connection came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,9 +52,10 @@ pub(crate) async fn dial(handle: &Arc<Handle>, port: u16, deadline: Duration) ->
 
 async fn race(handle: &Arc<Handle>, port: u16) -> Result<Stream, DialError> {
     let heard = *handle.shared.heard.borrow();
-    let (first, second) = match heard {
-        Heard { v4: true, v6: false } => (Family::V4, Family::V6),
-        _ => (Family::V6, Family::V4),
+    let (first, second, stagger) = match heard {
+        Heard { v6: true, .. } => (Family::V6, Family::V4, STAGGER_IF_HEARD),
+        Heard { v4: true, v6: false } => (Family::V4, Family::V6, STAGGER_IF_HEARD),
+        Heard { v4: false, v6: false } => (Family::V6, Family::V4, STAGGER),
     };
     let first = connect(handle, first, port);
     let second = connect(handle, second, port);
@@ -58,7 +63,7 @@ async fn race(handle: &Arc<Handle>, port: u16) -> Result<Stream, DialError> {
     tokio::select! {
         biased;
         result = &mut first => return or_else(result, second).await,
-        () = sleep(STAGGER) => {}
+        () = sleep(stagger) => {}
     }
     tokio::select! {
         biased;
@@ -86,7 +91,7 @@ async fn connect(handle: &Arc<Handle>, family: Family, port: u16) -> Result<Stre
         let id = handle.shared.lock().stack.open(family, port)?;
         let attempt = Stream::new(handle.clone(), id);
         handle.shared.kick();
-        // In this order: the frame that accepts may also be the first that is heard.
+        // In this order, because the frame that accepts may also be the first that is heard.
         tokio::select! {
             biased;
             accepted = poll_fn(|context| attempt.poll_connected(context)) => {
@@ -96,7 +101,7 @@ async fn connect(handle: &Arc<Handle>, family: Family, port: u16) -> Result<Stre
                     false => Err(DialError::Refused),
                 };
             }
-            () = sleep(patience) => patience = (patience * 2).min(LONGEST_ATTEMPT),
+            () = sleep(patience) => patience *= 2,
             _ = heard.changed() => patience = FIRST_ATTEMPT,
         }
     }

@@ -42,7 +42,7 @@ pub use stream::Stream;
 /// guests may share it, and a guest's memory may wake up as another VM.
 pub const GUEST_MAC: [u8; 6] = [0x02, 0x62, 0x74, 0x68, 0x00, 0x02];
 
-/// Bytes of IP in a frame, for `host_mtu`. The largest that QEMU passes on: 64 KiB less headers.
+/// Bytes of IP in a frame, for `host_mtu`. With the Ethernet header a frame stays just under 64 KiB.
 pub const MTU: usize = 65520;
 
 /// A VM's network. Cloning gives another handle to the same one.
