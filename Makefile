@@ -1,0 +1,27 @@
+# Each target can be run again at any time and asks nothing. What they do is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help up down logs build image test audit
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+
+up: ## From a bare machine to a shell in your own VM
+	@scripts/up.sh
+
+down: ## Stop the VMs and the server
+	@scripts/down.sh
+
+logs: ## Follow the server's log
+	@scripts/logs.sh
+
+build: ## Build target/release/berth
+	@scripts/build.sh berth
+
+image: ## Build the image that VMs are made from
+	@scripts/build.sh image
+
+test: ## Check the style and run every test
+	@scripts/test.sh
+
+audit: ## Check licences and sources of the dependencies
+	@scripts/audit.sh

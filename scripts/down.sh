@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Stops the VMs, each as a shutdown in it would, and then the server. What is on their disks stays.
+. "$(dirname "$0")/lib.sh"
+. scripts/server.sh
+
+stop_vms() {
+    local vm pids=() failed=
+    while read -r vm; do
+        say "Stopping $vm …"
+        "$berth" admin vm stop "$vm" >/dev/null &
+        pids+=($!)
+    done < <("$berth" admin vm list | awk -F '\t' '$2 != "off" { print $1 }')
+    for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
+    [ -z "$failed" ] || fail "Not every VM could be stopped; the server runs on. Its log: $server_log"
+}
+
+[ -x "$berth" ] || fail "Nothing is built here, so nothing runs from here."
+if ! pid=$(server_pid); then
+    if [ -z "$(find "$state/run" -name '*.sock' -print -quit 2>/dev/null)" ]; then
+        say "Nothing runs with the state folder $state"
+        exit 0
+    fi
+    # VMs outlive a server that was killed, and only a server can stop them cleanly.
+    say "No server runs, but VMs do"
+    start_server
+    pid=$(server_pid)
+fi
+stop_vms
+say "Stopping the server …"
+stop_server "$pid"
+say "Berth is down"

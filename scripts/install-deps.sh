@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what is missing for: run (the server and its image), build (berth itself), test (all tests). Asks nothing.
+# usage: scripts/install-deps.sh [run] [build] [test]
+. "$(dirname "$0")/lib.sh"
+
+wanted=
+for purpose in "$@"; do
+    case $purpose in
+    run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
+    build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
+    test) wanted+=" git iproute2 openssh-server procps putty-tools python3 rsync shellcheck tmux util-linux" ;;
+    *) fail "install-deps.sh: there is no purpose $purpose. Give run, build, test." ;;
+    esac
+done
+
+. /etc/os-release
+release=${VERSION_CODENAME:-unknown}
+newest_qemu=10
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+major_of_package() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null | sed 's/^[0-9]*://; s/[^0-9].*//'; }
+
+# What works has no need to be touched, whoever installed it.
+missing() {
+    local package
+    for package in $wanted; do
+        installed "$package" || printf '%s ' "$package"
+    done
+}
+
+# Debian 12 has QEMU 7.2; the newer one is in its backports.
+wants_backports() {
+    [ "$release" = bookworm ] && [ "$(dpkg --print-architecture)" = amd64 ] &&
+        case " $wanted " in *" qemu-system-x86 "*) true ;; *) false ;; esac &&
+        { ! installed qemu-system-x86 || [ "$(major_of_package qemu-system-x86)" -lt "$newest_qemu" ]; } &&
+        [ ! -e "$logs/no-backports" ]
+}
+
+apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 "$@"; }
+
+# An unrelated repository that is broken is not our concern: what is missing then, the install below says. Another
+# update may hold the lists.
+update() {
+    local tries=0
+    until apt -o APT::Update::Error-Mode=any update; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 3 ] || return 0
+        sleep 5
+    done
+}
+
+# shellcheck disable=SC2016 # $(…) in the formats is for apt-get
+enable_backports() {
+    local mirror
+    [ -z "$(apt-get indextargets --format '$(CODENAME)' 'Codename: bookworm-backports' 'Created-By: Packages')" ] || return 0
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' | head -n 1)
+    [ -n "$mirror" ] || return 0
+    printf '%s\n' "# For a newer QEMU; made by Berth's make up." "Types: deb" "URIs: $mirror" \
+        "Suites: bookworm-backports" "Components: main" "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" |
+        root tee /etc/apt/sources.list.d/berth-backports.sources >/dev/null
+    update
+}
+
+install_backports() {
+    enable_backports
+    # Where the backports are out of reach, the ordinary package below does, with less.
+    apt install --no-install-recommends -t bookworm-backports qemu-system-x86 qemu-utils || touch "$logs/no-backports"
+}
+
+check_system() {
+    case ${ID:-} in
+    debian | ubuntu) command -v apt-get >/dev/null && return ;;
+    esac
+    case " ${ID_LIKE:-} " in *" debian "* | *" ubuntu "*) command -v apt-get >/dev/null && return ;; esac
+    fail "This installs packages on Debian 12, Debian 13 and Ubuntu 24.04. On ${PRETTY_NAME:-this system}, install by hand:$wanted"
+}
+
+tell_qemu() {
+    local version major
+    version=$(qemu-system-x86_64 --version 2>/dev/null | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+    major=${version%%.*}
+    if [ -z "$version" ]; then
+        fail "qemu-system-x86_64 does not run here. Berth needs a QEMU for x86-64."
+    elif [ "$major" -lt 8 ] && [ "${version#7.2}" = "$version" ]; then
+        fail "QEMU $version is too old: Berth needs 7.2, and works best with $newest_qemu."
+    elif [ "$major" -lt "$newest_qemu" ]; then
+        say "QEMU $version works; with $newest_qemu or newer, VMs are reached sooner after a reboot inside"
+    fi
+}
+
+if [ -n "$(missing)" ] || wants_backports; then
+    check_system
+    step "Reading the package lists" "$logs/apt-update.log" update
+    if wants_backports; then step "Installing QEMU from backports" "$logs/apt-qemu.log" install_backports; fi
+    packages=$(missing)
+    if [ -n "$packages" ]; then
+        # shellcheck disable=SC2086 # a list of words
+        step "Installing ${packages% }" "$logs/apt-install.log" apt install --no-install-recommends $packages
+    fi
+fi
+case " $* " in *" run "*) tell_qemu ;; esac

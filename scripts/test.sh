@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what is missing, checks the style and the docs, and runs every test. Ends with the test runner's own count.
+. "$(dirname "$0")/lib.sh"
+
+scripts/install-deps.sh run build test
+scripts/install-rust.sh lint
+
+# The tests run this binary, and make their VMs from an image that it builds: one profile for all of it.
+target=${CARGO_TARGET_DIR:-target}
+berth=$target/debug/berth
+export BERTH_IMAGE_DIR=${BERTH_IMAGE_DIR:-$PWD/.cache/images}
+
+if as_builder cargo nextest --version >/dev/null 2>&1; then runner="nextest run"; else runner="test"; fi
+
+step "Checking the format" "$logs/fmt.log" as_builder cargo fmt --all --check
+step "Checking the scripts" "$logs/shellcheck.log" shellcheck scripts/*.sh .ci/run
+# shellcheck disable=SC2086 # two words
+step "Building berth and the tests" "$logs/build.log" as_builder cargo $runner --workspace --locked --no-run
+
+say "Building the image, and looking for what the compiler and clippy dislike …"
+start=$SECONDS
+as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" "$berth" image build >"$logs/image.log" 2>&1 &
+image=$!
+step "Clippy" "$logs/clippy.log" as_builder cargo clippy --workspace --all-targets --locked -- -D warnings
+step "The documentation" "$logs/doc.log" as_builder env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+finish "$image" "$logs/image.log" "The image" "$start"
+
+say "Running the tests …"
+# shellcheck disable=SC2086 # two words
+as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" cargo $runner --workspace --locked
+say "All is well"
