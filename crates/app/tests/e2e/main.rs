@@ -17,7 +17,11 @@ mod terminal;
 mod tutorial;
 mod world;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+    sync::Arc,
+};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -28,6 +32,11 @@ type Test = fn(&World);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
+    if !arguments.list && !rustix::process::geteuid().is_root() {
+        let error = as_root().exec();
+        eprintln!("These tests need root, for a network namespace, and sudo does not run: {error}");
+        return ExitCode::FAILURE;
+    }
     let tests =
         [tutorial::TESTS, features::TESTS, refusals::TESTS, isolation::TESTS, load::TESTS, lifecycle::TESTS];
     let tests: Vec<_> = tests.into_iter().flatten().copied().collect();
@@ -41,6 +50,19 @@ fn main() -> ExitCode {
     }
     drop(world);
     conclusion.exit_code()
+}
+
+/// This program again, as root, with the images of who called it.
+fn as_root() -> Command {
+    let mut command = Command::new("sudo");
+    command.arg("env");
+    for name in ["HOME", "PATH", "BERTH_IMAGE_DIR"] {
+        if let Ok(value) = std::env::var(name) {
+            command.arg(format!("{name}={value}"));
+        }
+    }
+    command.args(std::env::args_os());
+    command
 }
 
 fn trial(name: &'static str, test: Test, world: Option<Arc<World>>) -> Trial {
