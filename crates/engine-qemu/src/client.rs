@@ -47,6 +47,11 @@ impl Shim {
             match UnixStream::connect(&paths.socket).await {
                 Ok(stream) => return Ok(Some(Self(stream))),
                 Err(error) if nobody_listens(&error) => {}
+                // So many connect at once that the shim has not accepted them all.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && started.elapsed() < IN_BETWEEN => {
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
                 Err(error) => {
                     return Err(broken(format!("{} cannot be reached: {error}", paths.socket.display())));
                 }

@@ -73,8 +73,8 @@ fn judge(version: QemuVersion) -> Result<(), EngineError> {
     }
     if version < TESTED {
         tracing::warn!(
-            "QEMU {version} is older than {TESTED}, which Berth is tested with: VMs run on it with all that they have \
-             today, but less fast and less well tried"
+            "QEMU {version} is older than {TESTED}, with which Berth is tested. VMs have all with it that they have \
+             today; if one misbehaves, try a newer QEMU first"
         );
     }
     Ok(())

@@ -24,6 +24,8 @@ use crate::{
 /// A shim says hello once it has the VM's lock, for which it waits a little.
 const HELLO_WITHIN: Duration = Duration::from_secs(30);
 const MAX_HELLO: usize = 64 << 10;
+/// mallopt(3), M_MMAP_THRESHOLD; for the shim only, not its children.
+pub(crate) const KEEP_MAPPING: &str = "MALLOC_MMAP_THRESHOLD_";
 
 /// Starts a shim and hears its hello. The child is to be waited for, so that nothing is left of it when it ends; it
 /// does not end when it is dropped.
@@ -52,6 +54,9 @@ fn spawn(program: &[OsString], spec: &ShimSpec) -> io::Result<Child> {
     command.args(arguments).arg(spec.vm.to_string());
     // Nothing of this process goes along: no secret in the environment, no folder kept busy.
     command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH")).current_dir("/");
+    // glibc would keep the network's buffers of 1 MiB, touched whole, once it has seen some freed: half a gigabyte after
+    // 300 connections. A threshold that is set stays, and each is a mapping of its own that goes when it is freed.
+    command.env(KEEP_MAPPING, "131072");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log(spec)?);
     command.spawn()
 }

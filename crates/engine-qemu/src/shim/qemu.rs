@@ -22,7 +22,9 @@ use tokio_util::task::TaskTracker;
 use super::spec::ShimSpec;
 use crate::{
     egress::WayOut,
-    inherit, lines,
+    inherit,
+    launch::KEEP_MAPPING,
+    lines,
     lock::VmLock,
     qemu::{self, WayOutWires, Wires},
 };
@@ -80,6 +82,7 @@ pub(super) fn start(spec: &ShimSpec, lock: &VmLock, tasks: &TaskTracker) -> io::
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]).arg(&spec.qemu);
     command.args(qemu::arguments(&spec.machine, &wires));
+    command.env_remove(KEEP_MAPPING);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut descriptors: Vec<_> = inherited.iter().map(AsFd::as_fd).collect();
     descriptors.push(lock.as_fd());
