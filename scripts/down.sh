@@ -4,13 +4,13 @@
 . scripts/server.sh
 
 stop_vms() {
-    local vm pids=() failed=
+    local vm job jobs=() failed=
     while read -r vm; do
         say "Stopping $vm …"
         "$berth" admin vm stop "$vm" >/dev/null &
-        pids+=($!)
-    done < <("$berth" admin vm list | awk -F '\t' '$2 != "off" { print $1 }')
-    for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
+        jobs+=($!)
+    done < <("$berth" admin vm list 2>/dev/null | awk -F '\t' '$2 != "off" { print $1 }')
+    for job in "${jobs[@]}"; do wait "$job" || failed=yes; done
     [ -z "$failed" ] || fail "Not every VM could be stopped; the server runs on. Its log: $server_log"
 }
 

@@ -27,7 +27,7 @@ serve() {
 
 ensure_account() {
     account=$("$berth" admin account name-for "$login")
-    if ! "$berth" admin account list | cut -f1 | grep -qxF "$account"; then
+    if ! "$berth" admin account list 2>/dev/null | cut -f1 | grep -qxF "$account"; then
         say "Adding the account $account"
         "$berth" admin account add "$account" >/dev/null
     fi
@@ -97,6 +97,7 @@ write_ssh_config() {
 # person: then it is enough that the VM answers.
 prove() {
     step "Starting $vm" "$logs/vm.log" "$berth" admin vm start "$vm"
+    say "Trying the command …"
     if try_ssh; then return; fi
     for identity in "${identities[@]}"; do
         if as_person ssh-keygen -y -P '' -f "$identity" </dev/null >/dev/null 2>&1; then
@@ -108,7 +109,9 @@ prove() {
 }
 
 try_ssh() {
-    as_person ssh -F "$state/ssh_config" -o BatchMode=yes -o ConnectTimeout=60 "$vm" true </dev/null >"$logs/ssh.log" 2>&1
+    as_person ssh -F "$state/ssh_config" -o BatchMode=yes -o ConnectTimeout=60 "$vm" true </dev/null >"$logs/ssh.log" 2>&1 &
+    watch $! "$logs/ssh.log" "Trying the command"
+    wait $!
 }
 
 scripts/build.sh both
