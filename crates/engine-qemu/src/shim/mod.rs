@@ -77,7 +77,7 @@ const COMMANDS: usize = 16;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     drop(arguments.into_iter());
     // Where the program has set a log up already, that one is used.
-    drop(tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).try_init());
+    drop(tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).try_init());
     match begin() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,6 +85,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             say(&Hello::Failed { reason: error.to_string() });
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The log, on standard error. A host whose disk is full loses lines of it, and not the VM.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        drop(io::stderr().write_all(text));
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -128,10 +142,12 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
         Ok(ending) => ending,
         Err(error) => {
             tracing::error!(%error, "the VM does not start");
-            Ending::Failed { reason: format!("it could not be started: {error}") }
+            Ending::Failed { reason: "it could not be started on the host".to_owned() }
         }
     };
     tracing::info!(?ending, "the VM is off");
+    // It goes with the process, and not before: what finds it free finds nothing of this shim.
+    std::mem::forget(lock);
     ending::write(&paths, &ending)?;
     remove_file(&paths.socket)
 }

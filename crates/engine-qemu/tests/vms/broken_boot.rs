@@ -22,7 +22,7 @@ pub(crate) async fn broken_boot() {
     let bench = Bench::new(images.path().to_owned()).await;
     let vm = VmId::random();
     bench.engine.create(&vm, &bench.spec).await.expect("it is made");
-    let error = bench.engine.start(&vm, &bench.spec, &bench.guest).await.unwrap_err();
+    let error = bench.engine.start(&vm, &bench.spec, &bench.guest).await.expect_err("no guest comes up");
     assert!(
         matches!(&error, EngineError::StartFailed { reason } if reason.contains("did not come up")),
         "{error:?}\n{}",
