@@ -126,9 +126,9 @@ pub(crate) struct SshConfigArgs {
     /// The path that the output will be kept at, which ssh has to be told for the way through the gateway
     #[arg(long, value_name = "FILE")]
     pub(crate) for_file: PathBuf,
-    /// Private key to use, and no other
+    /// Key to offer, and none but those given; can be repeated
     #[arg(long, value_name = "FILE")]
-    pub(crate) identity: Option<PathBuf>,
+    pub(crate) identity: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,19 +9,22 @@ use crate::admin::wire::WayIn;
 #[error("ssh cannot be told the path {0:?}: it has a character that its configuration cannot hold")]
 pub(crate) struct PathError(PathBuf);
 
-/// The text of a file that is to be kept at `file`. With `identity`, that key is offered and no other.
+/// The text of a file that is to be kept at `file`. With `identities`, those keys are offered and no other.
 ///
 /// The tunnel is the tutorial's own, `nc` through the gateway, so that progress of a VM that starts is seen. Keepalives
 /// are between here and the gateway, where they do not count as use of the VM.
-pub(crate) fn write(way: &WayIn, file: &Path, identity: Option<&Path>) -> Result<String, PathError> {
+pub(crate) fn write(way: &WayIn, file: &Path, identities: &[PathBuf]) -> Result<String, PathError> {
     let WayIn { account, gateway, address, vm_domain, known_hosts, website } = way;
     let (host, port) = (address.ip(), address.port());
     let known_hosts = quoted(known_hosts)?;
     let this_file = for_shell(file)?;
-    let key = match identity {
-        Some(path) => format!("\n    IdentityFile {}\n    IdentitiesOnly yes", quoted(path)?),
-        None => String::new(),
-    };
+    let mut keys = String::new();
+    for path in identities {
+        keys += &format!("\n    IdentityFile {}", quoted(path)?);
+    }
+    if !identities.is_empty() {
+        keys += "\n    IdentitiesOnly yes";
+    }
     Ok(format!(
         "# The way to the VMs of {account}. Written by berth; changes are lost.
 # Website: {website}
@@ -34,7 +37,7 @@ Host *.{vm_domain}
     ProxyCommand ssh -F {this_file} %r@{gateway} nc %h %p
 
 Host {gateway} *.{vm_domain}
-    User {account}{key}
+    User {account}{keys}
     UserKnownHostsFile {known_hosts}
     GlobalKnownHostsFile none
     StrictHostKeyChecking yes
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn plain_paths_stay_as_they_are() {
-        let text = write(&way(), Path::new("/state/ssh_config"), None).unwrap();
+        let text = write(&way(), Path::new("/state/ssh_config"), &[]).unwrap();
         assert!(
             text.contains("    ProxyCommand ssh -F /state/ssh_config %r@ssh.berth.localhost nc %h %p\n"),
             "{text}"
@@ -95,15 +98,20 @@ mod tests {
     #[test]
     fn strange_paths_are_quoted_for_whom_they_are() {
         let state = Path::new("/it's 100% mine/ssh_config");
-        let text = write(&way(), state, Some(Path::new("/a b/key%"))).unwrap();
+        let text = write(&way(), state, &["/a b/key%".into(), "/two".into()]).unwrap();
         assert!(text.contains(r"ssh -F '/it'\''s 100%% mine/ssh_config' %r@"), "{text}");
-        assert!(text.contains("    IdentityFile \"/a b/key%%\"\n    IdentitiesOnly yes\n"), "{text}");
+        assert!(
+            text.contains(
+                "    IdentityFile \"/a b/key%%\"\n    IdentityFile \"/two\"\n    IdentitiesOnly yes\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
     fn paths_that_cannot_be_written_are_refused() {
         for path in ["/a\"b", "/a\nb", "/${HOME}", "/a\\b"] {
-            assert!(write(&way(), Path::new(path), None).is_err(), "{path}");
+            assert!(write(&way(), Path::new(path), &[]).is_err(), "{path}");
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn ssh_config(context: &Context<'_>, args: &SshConfigArgs) -> Result<
     let Answer::WayIn(way) = context.ask(&Request::AccountWayIn { name: args.account.clone() })? else {
         return Err(misfit());
     };
-    let text = ssh_config::write(&way, &args.for_file, args.identity.as_deref())
+    let text = ssh_config::write(&way, &args.for_file, &args.identity)
         .map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))?;
     context.output.result(&json!({ "ssh_config": text, "website": way.website }), text.trim_end())
 }

@@ -52,7 +52,13 @@ fn machine_problems(config: &Config) -> Vec<Problem> {
     let mut problems = vec![];
     problems.extend(socket_problem(&config.state_dir));
     problems.extend(writable_problem("state_dir", &config.state_dir));
-    problems.extend(writable_problem("image_dir", &config.image_dir));
+    // Images may be somebody else's, to read.
+    if !config.image_dir.is_dir() {
+        problems.extend(writable_problem("image_dir", &config.image_dir));
+    } else if std::fs::read_dir(&config.image_dir).is_err() {
+        let message = format!("{} cannot be read. Choose another folder.", config.image_dir.display());
+        problems.push(Problem::new("image_dir", message));
+    }
     // A server that runs has the addresses itself.
     if StateDir::at(&config.state_dir).running().is_none() {
         problems
