@@ -1,8 +1,8 @@
-//! A VM's way out to the internet, as the engine decides it; the shim builds it ([`crate::shim`]).
+//! A VM's way out to the internet, as the engine decides it; the shim builds it (`shim::way_out`).
 //!
 //! The guest's second NIC is a network of its own, with nobody on it but the guest and a translator that opens
 //! ordinary connections on the host: passt, or QEMU's user network where passt is missing. Neither keeps a guest from
-//! the host's own addresses, so the shim is in between and passes on only what may leave ([`crate::shim::wall`]).
+//! the host's own addresses, so the shim is in between and passes on only what may leave (`shim::wall`).
 //! Nothing comes in: no port of the host is forwarded.
 
 use std::path::{Path, PathBuf};
