@@ -7,6 +7,7 @@
 //! Needs root (for the namespace) and an image; a missing one is an error that says what to do.
 // So that clippy sees the helpers as the tests that they are.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "these tests run what a person would")]
 
 mod features;
 mod isolation;
