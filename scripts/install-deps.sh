@@ -8,7 +8,7 @@ for purpose in "$@"; do
     case $purpose in
     run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
     build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
-    test) wanted+=" git iproute2 openssh-server procps putty-tools python3 rsync shellcheck tmux util-linux" ;;
+    test) wanted+=" git iproute2 openssh-server procps putty-tools python3 rsync shellcheck sudo tmux util-linux" ;;
     *) fail "install-deps.sh: there is no purpose $purpose. Give run, build, test." ;;
     esac
 done

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Installs what is missing, checks the style and the docs, and runs every test. Ends with the test runner's own count.
+# Installs what is missing, checks the style and the docs, and runs every test. Ends with the count of all tests.
 . "$(dirname "$0")/lib.sh"
 
 scripts/install-deps.sh run build test
 scripts/install-rust.sh lint
 
-# The tests run this binary, and make their VMs from an image that it builds: one profile for all of it.
-target=${CARGO_TARGET_DIR:-target}
-berth=$target/debug/berth
-export BERTH_IMAGE_DIR=${BERTH_IMAGE_DIR:-$PWD/.cache/images}
+# The tests run this binary, and make their VMs from an image that it builds: one profile for all of it. They share VMs
+# within a program, so they are run by cargo itself and not by a runner that gives each test a process.
+berth=${CARGO_TARGET_DIR:-target}/debug/berth
+export BERTH_IMAGE_DIR=${BERTH_IMAGE_DIR:-$builder_home/.cache/berth/images}
 
 step "Checking the format" "$logs/fmt.log" as_builder cargo fmt --all --check
 step "Checking the scripts" "$logs/shellcheck.log" shellcheck scripts/*.sh .ci/run
@@ -23,6 +23,8 @@ step "The documentation" "$logs/doc.log" as_builder env RUSTDOCFLAGS="-D warning
 finish "$image" "$logs/image.log" "The image" "$start"
 
 say "Running the tests …"
-# Not with nextest: tests that share VMs do so within one process.
-as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" cargo test --workspace --locked
-say "All is well"
+failed=
+as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$logs/test.log" || failed=yes
+say "All of the output: $logs/test.log"
+awk '/^test result: / { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }' "$logs/test.log"
+[ -z "$failed" ]
