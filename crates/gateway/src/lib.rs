@@ -16,7 +16,7 @@
 //!
 //! Concurrency: a task accepts for each listener, a task watches over each connection, russh has a task for its
 //! protocol, and every channel has one. All but russh's are tracked; that one ends when its transport is cut, which is
-//! how a connection is ended that does not end by itself. russh's task never waits for a channel's: see [`backlog`].
+//! how a connection is ended that does not end by itself. russh's task never waits for a channel's: see `backlog.rs`.
 //!
 //! docs/protocol.md lists every request and its fate.
 
