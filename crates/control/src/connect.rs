@@ -78,6 +78,8 @@ impl Control {
         let usual = self.store.vm(&handle.name).await.ok().flatten().and_then(|row| row.last_boot);
         let _ = progress.try_send(Progress::Starting { vm: handle.name.clone(), usual });
         handle.start().await?;
+        // A key that was added while the VM started may be the very one that comes next.
+        handle.await_keys().await;
         let _ = progress.try_send(Progress::Ready { vm: handle.name.clone(), took: began.elapsed() });
         Ok(())
     }

@@ -46,6 +46,8 @@ enum Command {
     Remove(Answer),
     /// The account's keys are others than a moment ago. Answered when the guest has them, or cannot have them now.
     PushKeys(oneshot::Sender<()>),
+    /// Somebody is about to connect. Answered like [`Command::PushKeys`].
+    AwaitKeys(oneshot::Sender<()>),
     /// A connection failed in a way that says the state is out of date. Answered after a look.
     LookAgain(oneshot::Sender<()>),
 }
@@ -82,16 +84,22 @@ impl Handle {
 
     /// Brings the account's present keys into the guest. Does nothing for a VM that does not run.
     pub(crate) async fn push_keys(&self) {
-        let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command::PushKeys(answer)).await.is_ok() {
-            let _ = answered.await;
-        }
+        self.tell(Command::PushKeys).await;
+    }
+
+    /// Waits for keys that are on their way into the guest.
+    pub(crate) async fn await_keys(&self) {
+        self.tell(Command::AwaitKeys).await;
     }
 
     /// Asks the engine for the present state.
     pub(crate) async fn look_again(&self) {
+        self.tell(Command::LookAgain).await;
+    }
+
+    async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
         let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command::LookAgain(answer)).await.is_ok() {
+        if self.commands.send(command(answer)).await.is_ok() {
             let _ = answered.await;
         }
     }
@@ -209,9 +217,12 @@ impl Supervisor {
                 self.on_event(Event::RemoveAsked);
             }
             Command::PushKeys(answer) => {
+                // A push under way has the keys of before, or waits for its turn after one that failed.
+                self.keys.push = None;
                 self.keys.stale = true;
                 self.keys.waiting.push(answer);
             }
+            Command::AwaitKeys(answer) => self.keys.waiting.push(answer),
             Command::LookAgain(answer) => {
                 self.look().await;
                 let _ = answer.send(());
@@ -295,21 +306,20 @@ impl Supervisor {
         if !running {
             self.keys.push = None;
             self.release_keys_waiting();
-        } else if self.keys.stale && self.keys.push.is_none() {
-            self.keys.stale = false;
-            self.keys.push = Some(Box::pin(push_keys(self.tools.clone(), self.id, self.name.clone())));
+        } else if self.keys.push.is_none() {
+            if self.keys.stale {
+                self.keys.stale = false;
+                self.keys.push = Some(Box::pin(push_keys(self.tools.clone(), self.id, self.name.clone())));
+            } else {
+                self.release_keys_waiting();
+            }
         }
     }
 
     fn on_pushed(&mut self, result: Result<(), EngineError>) {
         self.keys.push = None;
         match result {
-            Ok(()) => {
-                self.keys.back_off = RETRY;
-                if !self.keys.stale {
-                    self.release_keys_waiting();
-                }
-            }
+            Ok(()) => self.keys.back_off = RETRY,
             Err(error) => {
                 warn!(vm = %self.name, %error, "the keys could not be brought into the VM; trying again");
                 self.release_keys_waiting();
