@@ -96,6 +96,6 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Anything else that the database reports.
-    #[error("The database could not do that.")]
+    #[error("The database could not do that. Try again; if it goes on, the server's log says why.")]
     Database(#[source] sqlx::Error),
 }

@@ -11,7 +11,7 @@ use std::{
 
 use berth_model::TeamName;
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -56,7 +56,7 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let opening = |error| opening_error(error, path);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(opening)?;
+        let writer = replaced_when_stuck(pool(1)).connect_with(options.clone()).await.map_err(opening)?;
         check_file(&writer, path).await?;
         let reader = pool(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
         let store = Self { writer, reader };
@@ -118,6 +118,16 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
+}
+
+/// After some errors (a full disk, failed I/O, no memory) SQLite rolls back by itself. sqlx's own rollback then fails,
+/// and its connection counts as in a transaction for ever: none can be begun on it. Such a one is closed and opened
+/// anew.
+///
+/// Asked before a turn, not after: the rollback of a dropped transaction is queued, and sqlx waits for it only after
+/// its `after_release`. Not for a database in memory, which would end with its connection.
+fn replaced_when_stuck(pool: SqlitePoolOptions) -> SqlitePoolOptions {
+    pool.before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// The file holds private host keys. SQLite gives its journals the same permissions.

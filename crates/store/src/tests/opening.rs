@@ -22,12 +22,17 @@ async fn open(path: &Path) -> Result<Store, StoreError> {
     Store::open(path, &koding()).await
 }
 
+/// Runs `sql` in a transaction, which is dropped where that fails, as in every call.
+async fn write(store: &Store, sql: &'static str) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    sqlx::raw_sql(sql).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
+}
+
 /// Runs `sql` in a new database, as somebody else would.
 async fn write_by_hand(path: &Path, sql: &'static str) {
     let store = open(path).await.unwrap();
-    let mut tx = store.write().await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
-    tx.commit().await.unwrap();
+    write(&store, sql).await.unwrap();
     store.close().await;
 }
 
@@ -126,6 +131,33 @@ async fn a_dropped_call_leaves_nothing_half_done_and_no_lock() {
         }
     }
     panic!("given time enough, the call is done");
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_writing_only_until_there_is_room() {
+    // One row of one table: on such a statement SQLite takes back the whole transaction, not only the statement.
+    const FILL: &str = "INSERT INTO filler VALUES (zeroblob(10000))";
+    let (_folder, path) = place();
+    let store = open(&path).await.unwrap();
+    write(&store, "CREATE TABLE filler (filling BLOB)").await.unwrap();
+    for round in 1..=2 {
+        // To SQLite a full disk, and no fewer pages than there are.
+        write(&store, "PRAGMA max_page_count = 1").await.unwrap();
+        let error = write(&store, FILL).await.unwrap_err();
+        assert!(matches!(error, StoreError::DiskFull), "round {round}: {error:?}");
+
+        write(&store, "PRAGMA max_page_count = 100000").await.unwrap();
+        write(&store, FILL).await.unwrap();
+        let rows: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM filler").fetch_one(store.reader()).await.unwrap();
+        assert_eq!(rows, round, "nothing of what was refused is there");
+    }
+    store.add_account(&alice(), at(0)).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    for (pragma, value) in [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1)] {
+        let found: i64 = sqlx::query_scalar(pragma).fetch_one(&mut *tx).await.unwrap();
+        assert_eq!(found, value, "{pragma}, of the connection that came instead");
+    }
 }
 
 #[tokio::test]
