@@ -4,27 +4,38 @@ use std::time::Duration;
 
 use berth_engine::{EngineError, Stream};
 use berth_model::VmName;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Control,
     access::Entry,
     error::ConnectError,
     lifecycle::{Refusal, State},
+    status::{Status, shown},
     supervisor::Handle,
 };
 
 /// How often a VM that turns out not to run after all is started again for one connection: a guest that reboots while
 /// somebody connects is waited for, one that reboots for ever is not.
 const TRIES: u32 = 3;
+/// A VM that runs has an sshd. One that refuses is on its way down or starting, which the engine sees a moment later.
+const SSH: u16 = 22;
+/// How often, and with which pauses, such an sshd is tried.
+const SSH_TRIES: u32 = 20;
+const SSH_PAUSE: Duration = Duration::from_millis(500);
 
 /// What somebody who waits for a VM is told. Nothing is told of a VM that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// The VM is off and is being started.
+    /// The VM does not run and is being started.
     Starting {
         /// Which VM.
         vm: VmName,
+        /// What it was doing.
+        was: Status,
         /// How long its last start took.
         usual: Option<Duration>,
     },
@@ -53,16 +64,21 @@ impl Control {
         let vm = entry.vm();
         let removed = || ConnectError::Removed { vm: vm.clone() };
         let handle = self.handle(vm).filter(|handle| handle.id == entry.id()).ok_or_else(removed)?;
-        for _ in 0..TRIES {
+        let (mut tries, mut ssh_tries) = (0, 0);
+        loop {
             self.bring_up(&handle, &progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
             match self.engine.dial(&handle.id, entry.port()).await {
                 Ok(stream) => return Ok(stream),
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
-                Err(EngineError::NotRunning | EngineError::Missing) => handle.look_again().await,
+                Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,
+                Err(EngineError::Refused { port: SSH }) if ssh_tries < SSH_TRIES => {
+                    ssh_tries += 1;
+                    sleep(SSH_PAUSE).await;
+                }
                 Err(error) => return Err(not_dialled(entry, error)),
             }
+            handle.look_again().await;
         }
-        Err(ConnectError::Silent { vm: vm.clone(), port: entry.port() })
     }
 
     /// Waits until the VM runs.
@@ -76,7 +92,8 @@ impl Control {
         }
         let began = Instant::now();
         let usual = self.store.vm(&handle.name).await.ok().flatten().and_then(|row| row.last_boot);
-        let _ = progress.try_send(Progress::Starting { vm: handle.name.clone(), usual });
+        let (was, _) = shown(&handle.state());
+        let _ = progress.try_send(Progress::Starting { vm: handle.name.clone(), was, usual });
         handle.start().await?;
         // A key that was added while the VM started may be the very one that comes next.
         handle.await_keys().await;

@@ -130,14 +130,38 @@ impl Control {
         };
         let fingerprint = key.fingerprint();
         let label = label.or(Some(comment.as_str())).filter(|text| !text.is_empty()).map(str::to_owned);
+        let now = OffsetDateTime::now_utc();
+        if let Some(on) = options.expires.filter(|expires| *expires <= now) {
+            let reason = format!("This key expired on {}. Add one that is still good.", on.date());
+            return Ok(AddedKey::Refused { reason });
+        }
         let new = NewKey { key, options, comment, label };
-        match self.store.add_key(account, &new, OffsetDateTime::now_utc()).await {
+        match self.store.add_key(account, &new, now).await {
             Ok(row) => Ok(AddedKey::Added { key: row.into() }),
-            Err(StoreError::SameAccountHasKey { .. }) => Ok(AddedKey::AlreadyThere { fingerprint }),
+            Err(StoreError::SameAccountHasKey { .. }) => self.already_there(account, &new, fingerprint).await,
             Err(refused @ (StoreError::AnotherAccountHasKey | StoreError::TooManyKeys { .. })) => {
                 Ok(AddedKey::Refused { reason: refused.to_string() })
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A key that the account has: nothing to do, unless it is wanted otherwise than it is.
+    async fn already_there(
+        &self,
+        account: &AccountName,
+        new: &NewKey,
+        fingerprint: Fingerprint,
+    ) -> Result<AddedKey, Error> {
+        let rows = self.store.keys(account).await?;
+        match rows.into_iter().find(|row| row.fingerprint == fingerprint) {
+            Some(row) if row.options != new.options => Ok(AddedKey::Refused {
+                reason: format!(
+                    "{account} has this key already, with other options. Nothing was changed: remove it first, then add \
+                     it again. Fingerprint: {fingerprint}"
+                ),
+            }),
+            _ => Ok(AddedKey::AlreadyThere { fingerprint }),
         }
     }
 

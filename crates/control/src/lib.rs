@@ -27,14 +27,18 @@ mod vms;
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use berth_engine::{Ending, Engine, Observed};
-use berth_model::VmName;
+use berth_model::{VmId, VmName};
 use berth_store::{Store, VmRow};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use access::{Entry, Login};
 pub use accounts::AccountInfo;
@@ -141,16 +145,40 @@ impl Control {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(row.name.clone(), handle.clone());
         let (control, id, name) = (Arc::downgrade(self), row.id, row.name.clone());
         self.tasks.spawn(async move {
-            supervisor.run().await;
-            if let Some(control) = control.upgrade() {
-                let mut handles = control.handles.lock().unwrap_or_else(PoisonError::into_inner);
-                // The name may be a newer VM's by now.
-                if handles.get(&name).is_some_and(|handle| handle.id == id) {
-                    handles.remove(&name);
-                }
+            let ended = AssertUnwindSafe(supervisor.run()).catch_unwind().await;
+            let Some(control) = control.upgrade() else { return };
+            if ended.is_err() {
+                error!(vm = %name, "its supervisor failed and is replaced");
+                control.supervise_again(id, name).await;
+            } else {
+                control.forget(id, &name);
             }
         });
         handle
+    }
+
+    /// After a failure that should not be: a new supervisor finds out what is true. Boxed, since it leads to itself.
+    fn supervise_again(self: Arc<Self>, id: VmId, name: VmName) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // Not faster than somebody can read the log.
+            sleep(Duration::from_secs(1)).await;
+            match self.store.vm(&name).await {
+                Ok(Some(row)) if row.id == id => drop(self.supervise(&row).await),
+                Ok(_) => self.forget(id, &name),
+                Err(error) => {
+                    error!(vm = %name, %error, "it is not supervised until the server is restarted");
+                    self.forget(id, &name);
+                }
+            }
+        })
+    }
+
+    /// Drops the handle of a VM, unless the name is a newer VM's by now.
+    fn forget(&self, id: VmId, name: &VmName) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if handles.get(name).is_some_and(|handle| handle.id == id) {
+            handles.remove(name);
+        }
     }
 
     /// What the engine has and the store does not know is left alone and named in the log: it may be the only copy of

@@ -106,8 +106,20 @@ impl Handle {
 
     async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_| Refusal::Removed)?;
-        answered.await.unwrap_or(Err(Refusal::Removed))
+        if self.commands.send(command(answer)).await.is_err() {
+            return Err(self.gone());
+        }
+        answered.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Why nobody answers: the VM is removed, or its supervisor has failed and is about to be replaced.
+    fn gone(&self) -> Refusal {
+        match self.state() {
+            State::Removed => Refusal::Removed,
+            _ => Refusal::Engine(EngineError::Broken {
+                reason: "Berth met an error; its log says more".into(),
+            }),
+        }
     }
 }
 
@@ -233,6 +245,12 @@ impl Supervisor {
     fn on_event(&mut self, event: Event) {
         let before = self.state.borrow().clone();
         let (after, effects) = step(before.clone(), event);
+        let boots = matches!(before, State::Off { .. } | State::Stopping { .. });
+        if boots && effects.contains(&Effect::Start) {
+            // This start reads the keys and hands them over. One that only waits for a guest which boots already, after
+            // a reboot or a restart of the server, does not.
+            self.keys.stale = false;
+        }
         if before != after {
             info!(vm = %self.name, from = ?before, to = ?after, "the VM changed");
             self.watching = None;
@@ -245,9 +263,6 @@ impl Supervisor {
         for effect in effects {
             match effect {
                 Effect::Start => {
-                    // It reads the keys as they are from now on.
-                    self.keys.stale = false;
-                    self.keys.push = None;
                     self.operation = Some(Box::pin(start(
                         self.tools.clone(),
                         self.id,
@@ -304,7 +319,8 @@ impl Supervisor {
     fn push_keys_if_stale(&mut self) {
         let running = *self.state.borrow() == State::Running;
         if !running {
-            self.keys.push = None;
+            // What was under way may not have arrived.
+            self.keys.stale |= self.keys.push.take().is_some();
             self.release_keys_waiting();
         } else if self.keys.push.is_none() {
             if self.keys.stale {
@@ -363,7 +379,13 @@ async fn start(tools: Arc<Tools>, id: VmId, name: VmName, spec: VmSpec) -> Event
 
 async fn try_start(tools: &Tools, id: VmId, name: &VmName, spec: &VmSpec) -> Result<(), EngineError> {
     let guest = guest_of(tools, id, name).await?;
-    let boots = matches!(tools.engine.observe(&id).await?, Observed::Missing | Observed::Off { .. });
+    let observed = tools.engine.observe(&id).await?;
+    let boots = matches!(observed, Observed::Missing | Observed::Off { .. });
+    let has_run = tools.store.vm(name).await.map_err(broken)?.is_some_and(|row| row.last_boot.is_some());
+    if observed == Observed::Missing && has_run {
+        // A new, empty disk in its place would be taken for the loss of everything.
+        return Err(EngineError::Broken { reason: "its disk is missing on the server".into() });
+    }
     let began = Instant::now();
     tools.engine.create(&id, spec).await?;
     tools.engine.start(&id, spec, &guest).await?;

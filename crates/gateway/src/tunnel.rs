@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use berth_control::{Entry, Progress};
+use berth_control::{Entry, Progress, Status};
 use berth_engine::Stream;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -121,10 +121,16 @@ async fn reach(
 /// What is happening, in the words of UI.md; `in_a_line` when the last ones did not end theirs.
 fn words(progress: &Progress, in_a_line: bool) -> String {
     match progress {
-        Progress::Starting { vm, usual } => {
+        Progress::Starting { vm, was, usual } => {
             let about = usual.map(|time| format!(" (about {} s)", time.as_secs_f64().round().max(1.0)));
+            let doing = match was {
+                Status::Starting => "starting",
+                Status::Stopping => "stopping, starting it again",
+                // A VM that runs now was off a moment ago; one that is being removed is refused.
+                Status::Off | Status::Failed | Status::Running | Status::Removing => "off, starting it",
+            };
             let before = if in_a_line { "\n" } else { "" };
-            format!("{before}{} is off, starting it{}…", vm.label(), about.unwrap_or_default())
+            format!("{before}{} is {doing}{}…", vm.label(), about.unwrap_or_default())
         }
         Progress::Ready { vm, took } => {
             let took = took.as_secs_f64();
@@ -157,12 +163,17 @@ mod tests {
 
     #[test]
     fn a_start_is_told_in_one_line() {
-        let starting = Progress::Starting { vm: vm(), usual: Some(Duration::from_millis(7900)) };
+        let usual = Some(Duration::from_millis(7900));
+        let starting = Progress::Starting { vm: vm(), was: Status::Off, usual };
         let ready = Progress::Ready { vm: vm(), took: Duration::from_millis(7630) };
         let line = words(&starting, false) + &words(&ready, true);
         assert_eq!(line, "vm-0 is off, starting it (about 8 s)… ready in 7.6 s\n");
-        let first = Progress::Starting { vm: vm(), usual: None };
+        let first = Progress::Starting { vm: vm(), was: Status::Off, usual: None };
         assert_eq!(words(&first, false), "vm-0 is off, starting it…");
         assert_eq!(words(&first, true), "\nvm-0 is off, starting it…");
+        let rebooting = Progress::Starting { vm: vm(), was: Status::Starting, usual };
+        assert_eq!(words(&rebooting, false), "vm-0 is starting (about 8 s)…");
+        let stopping = Progress::Starting { vm: vm(), was: Status::Stopping, usual: None };
+        assert_eq!(words(&stopping, false), "vm-0 is stopping, starting it again…");
     }
 }

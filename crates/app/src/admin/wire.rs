@@ -186,7 +186,7 @@ impl From<berth_control::Progress> for Progress {
     fn from(progress: berth_control::Progress) -> Self {
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match progress {
-            berth_control::Progress::Starting { vm, usual } => {
+            berth_control::Progress::Starting { vm, usual, .. } => {
                 Self::Starting { vm: vm.to_string(), usual_ms: usual.map(ms) }
             }
             berth_control::Progress::Ready { vm, took } => {

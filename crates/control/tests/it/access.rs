@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use berth_control::{EntryError, LoginError};
+use berth_control::{AddedKey, EntryError, LoginError};
+use berth_store::NewKey;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
@@ -43,13 +44,20 @@ async fn the_options_of_a_key_are_honoured() {
     assert!(matches!(refused, LoginError::WrongAddress { .. }));
     assert!(world.control.log_in(&elsewhere, "198.51.100.7".parse().unwrap()).await.is_ok());
 
-    // One that is over when it is pasted may be refused there; one that is stored and over is refused here.
-    let expires = "expiry-time=\"20200101Z\"";
-    let judged =
-        world.control.add_keys(&account("alice"), &format!("{expires} {}", old.to_openssh()), None).await;
-    assert!(judged.is_ok());
+    // One that is over when it is pasted is refused there, one that ends later is refused here.
+    let line = format!("expiry-time=\"20200101Z\" {}", old.to_openssh());
+    let judged = world.control.add_keys(&account("alice"), &line, None).await.unwrap();
+    let [AddedKey::Refused { reason }] = judged.as_slice() else { panic!("{judged:?}") };
+    assert_eq!(reason, "This key expired on 2020-01-01. Add one that is still good.");
+    let expired = NewKey {
+        key: old.clone(),
+        options: "expiry-time=\"20200101Z\"".parse().unwrap(),
+        comment: String::new(),
+        label: None,
+    };
+    world.store.add_key(&account("alice"), &expired, time::OffsetDateTime::UNIX_EPOCH).await.unwrap();
     let refused = world.control.log_in(&old, HOME).await.unwrap_err();
-    assert!(matches!(refused, LoginError::Expired { .. } | LoginError::UnknownKey { .. }), "{refused:?}");
+    assert!(matches!(refused, LoginError::Expired { .. }), "{refused:?}");
 }
 
 #[tokio::test]

@@ -101,6 +101,33 @@ async fn each_key_of_a_paste_is_judged() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_there_is_not_quietly_left_as_it_is() {
+    let (world, alices, _) = World::new().await;
+    let line = format!("from=\"10.0.0.0/8\" {}", alices.to_openssh());
+    let judged = world.control.add_keys(&account("alice"), &line, None).await.unwrap();
+    let [AddedKey::Refused { reason }] = judged.as_slice() else { panic!("{judged:?}") };
+    assert!(reason.contains("with other options") && reason.contains("remove it first"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_key_removed_while_a_vm_boots_is_gone_also_when_the_server_was_restarted_meanwhile() {
+    let (mut world, alices, _) = World::new().await;
+    let name = vm("vm-0.alice.koding");
+    world.control.start_vm(&name, no_progress()).await.unwrap();
+    let id = world.id("vm-0.alice.koding").await;
+    // The guest boots anew with the keys that it had, and the server that removes one is gone before it is up.
+    world.engine.delay(Verb::Start, Duration::from_millis(300));
+    world.engine.fail(Verb::SetAuthorizedKeys, Some(EngineError::TimedOut));
+    world.engine.reboot(&id);
+    world.control.remove_key(&account("alice"), &alices.fingerprint().to_string()).await.unwrap();
+    assert!(world.engine.authorized_keys(&id).unwrap().contains(&alices.to_openssh()));
+    world.engine.fail(Verb::SetAuthorizedKeys, None);
+    world.restart().await;
+    world.control.start_vm(&name, no_progress()).await.unwrap();
+    assert!(!world.engine.authorized_keys(&id).unwrap().contains(&alices.to_openssh()));
+}
+
+#[tokio::test]
 async fn a_private_key_is_refused_and_not_stored() {
     let (world, ..) = World::new().await;
     let private =

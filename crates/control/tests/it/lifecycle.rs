@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_control::{Progress, Status};
 use berth_engine::{Engine, EngineError, Observed};
-use berth_testkit::Verb;
+use berth_testkit::{Service, Verb};
 use futures::future::join_all;
 use tokio::sync::mpsc;
 
@@ -120,6 +120,33 @@ async fn a_port_on_which_nothing_listens_is_named() {
     let entry = world.control.enter(&login, "alice.kd.io", 3000).await.unwrap();
     let refused = world.control.connect(&entry, no_progress()).await.err().unwrap();
     assert_eq!(refused.to_string(), "vm-0 is running, but nothing in it listens on port 3000.");
+}
+
+#[tokio::test]
+async fn an_sshd_that_is_on_its_way_down_is_waited_for() {
+    let (world, alices, _) = World::new().await;
+    let entry = world.entry(&alices, "alice.kd.io").await;
+    world.greet(&entry).await;
+    world.engine.serve(22, Service::refuses());
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.engine.serve(22, Service::greeting(b"SSH-2.0-Fake\r\n"));
+    };
+    tokio::join!(world.greet(&entry), back);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_gone_is_told_and_not_replaced() {
+    let (world, alices, _) = World::new().await;
+    let entry = world.entry(&alices, "alice.kd.io").await;
+    world.greet(&entry).await;
+    world.control.stop_vm(entry.vm()).await.unwrap();
+    world.engine.remove(&world.id(ALICES).await).await.unwrap();
+    let refused = world.control.connect(&entry, no_progress()).await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "vm-0 cannot be reached: its disk is missing on the server. Ask the operator of this server."
+    );
 }
 
 #[tokio::test]
