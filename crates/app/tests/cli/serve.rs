@@ -29,6 +29,16 @@ fn it_ends_at_once_when_it_is_told_to() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let world = World::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let server = world.serve_into(full);
+    assert_eq!(world.run("admin account add alice").status, 0);
+    assert!(world.run("admin account list").ok().starts_with("alice\t"));
+    assert_eq!(server.terminate().0, 0);
+}
+
+#[test]
 fn one_server_for_a_state_folder() {
     let world = World::new();
     let _server = world.serve();

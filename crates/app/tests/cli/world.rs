@@ -114,6 +114,18 @@ impl World {
         path
     }
 
+    /// A server whose log nobody can read: it is ready when it answers.
+    pub(crate) fn serve_into(&self, log: fs::File) -> Server<'_> {
+        let child = self.command("serve").stderr(log).spawn().unwrap();
+        let server = Server { world: self, child };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.run("admin account list").status != 0 {
+            assert!(Instant::now() < deadline, "the server does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
     pub(crate) fn serve(&self) -> Server<'_> {
         let log = self.path("server.log");
         let file = fs::File::create(&log).unwrap();
