@@ -60,7 +60,7 @@ use crate::{
     egress::{self, WayOut},
     ending,
     lock::VmLock,
-    paths::remove_file,
+    paths::{VmPaths, remove_file},
 };
 
 /// A QEMU whose shim was killed takes a moment to die.
@@ -148,7 +148,14 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
     tracing::info!(?ending, "the VM is off");
     // It goes with the process, and not before: what finds it free finds nothing of this shim.
     std::mem::forget(lock);
-    ending::write(&paths, &ending)?;
+    let_go(&paths, &ending)
+}
+
+/// On a full disk the ending that was written at the start has to do; the socket goes in any case.
+fn let_go(paths: &VmPaths, ending: &Ending) -> io::Result<()> {
+    if let Err(error) = ending::write(paths, ending) {
+        tracing::error!(%error, "how the VM ended cannot be kept");
+    }
     remove_file(&paths.socket)
 }
 
@@ -220,4 +227,22 @@ fn stop_when_the_host_does(commands: mpsc::Sender<Command>) -> io::Result<impl F
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::StateDir;
+
+    #[test]
+    fn the_socket_goes_also_when_the_ending_cannot_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = StateDir::open(dir.path()).unwrap().vm(&berth_model::VmId::random());
+        std::fs::create_dir_all(paths.ended().join("in the way")).unwrap();
+        std::fs::create_dir_all(paths.socket.parent().unwrap()).unwrap();
+        std::fs::write(&paths.socket, "").unwrap();
+        assert!(ending::write(&paths, &Ending::PoweredOff).is_err(), "what the test is about");
+        let_go(&paths, &Ending::PoweredOff).unwrap();
+        assert!(!paths.socket.exists());
+    }
 }
