@@ -52,7 +52,8 @@ impl Engine for FakeEngine {
     }
 
     async fn start(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError> {
-        match self.observed(vm) {
+        let observed = self.observed(vm);
+        match observed {
             Observed::Missing => {
                 self.table().calls.push((Verb::Start, Some(*vm)));
                 return Err(EngineError::Missing);
@@ -61,7 +62,10 @@ impl Engine for FakeEngine {
             Observed::Off { .. } | Observed::Booting | Observed::Stopping => {}
         }
         let Some((boot, _delay)) = self.begin_boot(vm) else { return Err(EngineError::Missing) };
-        if let Some(entry) = self.table().vms.get_mut(vm) {
+        if let Some(entry) = self.table().vms.get_mut(vm)
+            && observed != Observed::Booting
+        {
+            // One that boots already is only waited for, and keeps what it was given.
             entry.guest = Some(guest.clone());
             entry.spec = spec.clone();
         }
