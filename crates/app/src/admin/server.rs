@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,14 +21,51 @@ use super::{
     wire::{Envelope, Failure, FailureKind, MAX_REQUEST, REQUEST_TIMEOUT, Reply, Request, VERSION},
 };
 
-/// So many requests are served at once; a start of a VM is one for as long as it takes.
-const MAX_CONNECTIONS: usize = 64;
+/// So many connections are served at once; one more is told to come later.
+const MAX_CONNECTIONS: usize = 96;
+/// So many of them may be requests that wait for VMs, so that there is always room for those that take a moment.
+const MAX_WAITING: usize = 64;
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So long may a client take to read a line of the answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Replies that wait for a client to read them.
 const QUEUE: usize = 8;
+
+/// How much is served at once.
+struct Room {
+    connections: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let of = |places| Arc::new(Semaphore::new(places));
+        Self { connections: of(MAX_CONNECTIONS), waiting: of(MAX_WAITING) }
+    }
+
+    /// A place for a connection, until the permit is dropped.
+    fn for_connection(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.connections).try_acquire_owned().map_err(|_| {
+            let message = "The server has too many requests at once. Try again in a moment.";
+            Failure::new(FailureKind::Unavailable, message)
+        })
+    }
+
+    /// A place for a request that waits, until the permit is dropped; others need none.
+    fn for_request(&self, request: &Request) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        if !request.waits() {
+            return Ok(None);
+        }
+        Arc::clone(&self.waiting).try_acquire_owned().map(Some).map_err(|_| {
+            let message = format!(
+                "The server is at work on {MAX_WAITING} starts, stops and removals of VMs, and takes no more at once. Try \
+                 again when some are done."
+            );
+            Failure::new(FailureKind::Unavailable, message)
+        })
+    }
+}
 
 /// Makes the socket. A file of the same name that nobody listens on is what a killed server left, and is replaced: the
 /// caller holds the lock of the state folder, so no other server is alive.
@@ -52,24 +89,27 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves requests until `stop`, then lets those under way finish and returns. Dropping the future ends them.
 pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let room = Arc::new(Room::new());
     let requests = TaskTracker::new();
     let ended = CancellationToken::new();
     let _end_on_drop = ended.clone().drop_guard();
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (desk, ended, stop) = (Arc::clone(&desk), ended.clone(), stop.clone());
-                requests.spawn(async move {
-                    ended.run_until_cancelled(connection(stream, &desk, &stop)).await;
-                    drop(permit);
-                });
-            }
+            Ok((stream, _)) => match room.for_connection() {
+                Ok(permit) => {
+                    let (desk, room) = (Arc::clone(&desk), Arc::clone(&room));
+                    let (ended, stop) = (ended.clone(), stop.clone());
+                    requests.spawn(async move {
+                        ended.run_until_cancelled(connection(stream, &desk, &room, &stop)).await;
+                        drop(permit);
+                    });
+                }
+                Err(failure) => turn_away(&stream, failure),
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection on the admin socket");
                 sleep(ACCEPT_PAUSE).await;
@@ -80,7 +120,16 @@ pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>, stop: Cancell
     requests.wait().await;
 }
 
-async fn connection(mut stream: UnixStream, desk: &Desk, stop: &CancellationToken) {
+/// Says why without waiting for anything: a new connection has room for a line.
+fn turn_away(stream: &UnixStream, failure: Failure) {
+    let Ok(mut line) = serde_json::to_vec(&Reply::Failed(failure)) else { return };
+    line.push(b'\n');
+    if let Err(error) = stream.try_write(&line) {
+        tracing::debug!(%error, "the admin client went away");
+    }
+}
+
+async fn connection(mut stream: UnixStream, desk: &Desk, room: &Room, stop: &CancellationToken) {
     if !stream.peer_cred().is_ok_and(|peer| may(&peer)) {
         tracing::warn!("a stranger was turned away from the admin socket");
         return;
@@ -90,7 +139,10 @@ async fn connection(mut stream: UnixStream, desk: &Desk, stop: &CancellationToke
     let heard = stop.run_until_cancelled(timeout(REQUEST_TIMEOUT, read(BufReader::new(input)))).await;
     let written = match heard {
         None => return,
-        Some(Ok(Ok(request))) => answer(request, desk, &mut output).await,
+        Some(Ok(Ok(request))) => match room.for_request(&request) {
+            Ok(_place) => answer(request, desk, &mut output).await,
+            Err(failure) => write(&mut output, &Reply::Failed(failure)).await,
+        },
         Some(Ok(Err(failure))) => write(&mut output, &Reply::Failed(failure)).await,
         Some(Err(_)) => {
             let failure = Failure::new(FailureKind::Invalid, "The request did not come in time.");
@@ -165,4 +217,21 @@ async fn write(output: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Res
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     timeout(WRITE_TIMEOUT, output.write_all(&line)).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_wait_leave_room_for_those_that_do_not() {
+        let room = Room::new();
+        let start = Request::VmStart { vm: "vm-0.alice".into() };
+        let places: Vec<_> = (0..MAX_WAITING).map(|_| room.for_request(&start).unwrap()).collect();
+        let refused = room.for_request(&start).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Unavailable);
+        assert!(room.for_request(&Request::VmList { account: None }).unwrap().is_none());
+        drop(places);
+        assert!(room.for_request(&start).unwrap().is_some());
+    }
 }

@@ -59,6 +59,27 @@ pub(crate) enum Request {
     VmLog { vm: String },
 }
 
+impl Request {
+    /// Whether the answer waits for a VM.
+    pub(crate) fn waits(&self) -> bool {
+        match self {
+            Self::VmStart { .. }
+            | Self::VmStop { .. }
+            | Self::VmRemove { .. }
+            | Self::AccountRemove { .. } => true,
+            Self::AccountAdd { .. }
+            | Self::AccountList {}
+            | Self::AccountWayIn { .. }
+            | Self::KeyAdd { .. }
+            | Self::KeyList { .. }
+            | Self::KeyRemove { .. }
+            | Self::VmAdd { .. }
+            | Self::VmList { .. }
+            | Self::VmLog { .. } => false,
+        }
+    }
+}
+
 /// One line of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

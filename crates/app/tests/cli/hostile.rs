@@ -81,6 +81,22 @@ fn clients_that_say_nothing_do_not_stop_others_or_the_server() {
 }
 
 #[test]
+fn a_server_that_is_full_says_so_at_once() {
+    let world = World::new();
+    let server = world.serve();
+    let silent: Vec<_> = (0..96).map(|_| server.admin_socket()).collect();
+    let started = Instant::now();
+    let told = world.run("admin account list").refused();
+    assert!(told.starts_with("The server has too many requests at once."), "{told}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(silent);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while world.run("admin account list").status != 0 {
+        assert!(Instant::now() < deadline, "the places are not free again");
+    }
+}
+
+#[test]
 fn a_client_that_goes_does_not_undo_what_it_asked_for() {
     let world = World::new();
     let server = world.serve();
