@@ -55,12 +55,12 @@ impl StateDir {
             .recursive(true)
             .mode(0o711)
             .create(&self.0)
-            .map_err(|source| StateError::Folder { path: self.0.clone(), source })
+            .map_err(|error| StateError::Folder { path: self.0.clone(), error })
     }
 
     /// Takes the folder for one server; it is free again when the lock is dropped or its process ends in any way.
     pub(crate) fn lock(&self) -> Result<Lock, StateError> {
-        let failed = |source| StateError::Lock { path: self.lock_file(), source };
+        let failed = |error| StateError::Lock { path: self.lock_file(), error };
         let mut file = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -108,15 +108,16 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Why the state folder cannot be used. The sentence is for the operator.
+/// Why the state folder cannot be used. The sentence is for the operator and tells the cause itself, so that there is no
+/// source to be told again after it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
     /// The folder cannot be made.
-    #[error("The state folder {} cannot be made: {source}. Give another one with --state DIR.", .path.display())]
-    Folder { path: PathBuf, source: io::Error },
+    #[error("The state folder {} cannot be made: {error}. Give another one with --state DIR.", .path.display())]
+    Folder { path: PathBuf, error: io::Error },
     /// The lock cannot be used.
-    #[error("{} cannot be used: {source}. Give a state folder that you may write to with --state DIR.", .path.display())]
-    Lock { path: PathBuf, source: io::Error },
+    #[error("{} cannot be used: {error}. Give a state folder that you may write to with --state DIR.", .path.display())]
+    Lock { path: PathBuf, error: io::Error },
     /// Another server uses it.
     #[error("A server runs already with the state folder {}: {pid}. Stop it first, or give another folder with --state DIR.", .path.display())]
     Running { path: PathBuf, pid: String },
@@ -141,5 +142,14 @@ mod tests {
         drop(lock);
         assert_eq!(state.running(), None);
         state.lock().unwrap();
+    }
+
+    #[test]
+    fn the_cause_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = anyhow::Error::from(StateDir::at(&file.join("below")).make().unwrap_err());
+        assert_eq!(format!("{error:#}").matches("(os error").count(), 1, "{error:#}");
     }
 }
