@@ -90,14 +90,26 @@ fn writable_problem(key: &'static str, path: &Path) -> Option<Problem> {
         ));
     }
     let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(existing, wanted).err().map(|error| {
+    let usable =
+        rustix::fs::access(existing, wanted).map_err(io::Error::from).and_then(|()| try_it(existing));
+    usable.err().map(|error| {
         let message = format!(
             "{} cannot be written to: {}. Choose another folder, or run the server as a user who may.",
             existing.display(),
-            io::Error::from(error)
+            error
         );
         Problem::new(key, message)
     })
+}
+
+/// Makes a folder and removes it: root may do everything, and still cannot write where nothing can be.
+fn try_it(folder: &Path) -> io::Result<()> {
+    let trial = folder.join(format!(".berth-check-{}", std::process::id()));
+    match std::fs::create_dir(&trial) {
+        Ok(()) => std::fs::remove_dir(&trial),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn listen_problem(key: &'static str, address: SocketAddr) -> Option<Problem> {
@@ -145,8 +157,8 @@ mod tests {
         assert_eq!(writable_problem("state_dir", &dir.path().join("to/be/made")), None);
         let problem = writable_problem("state_dir", &file.join("below")).unwrap();
         assert!(problem.message.ends_with("file is not a folder. Choose another one."), "{problem:?}");
-        let problem = writable_problem("state_dir", Path::new("/proc/1/below"));
-        assert!(rustix::process::geteuid().is_root() || problem.is_some());
+        assert!(writable_problem("state_dir", Path::new("/proc/below")).is_some(), "for root too");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left of the trial");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From the command line, the environment and a file to a [`Config`].
 
 use std::{
+    borrow::Cow,
     env, fs, io,
     path::{Path, PathBuf},
 };
@@ -46,7 +47,7 @@ pub(crate) enum ConfigError {
 /// The configuration in force. Its values may still make no sense together: see [`Config::problems`].
 pub(crate) fn load(overrides: Overrides) -> Result<Config, ConfigError> {
     let mut config = match &overrides.file {
-        Some(path) => parse(path, &read(path)?)?,
+        Some(path) => parse(path, &read(path)?).and_then(|config| rooted(path, config))?,
         None => Config::default(),
     };
     if let Some(dir) = overrides.state_dir {
@@ -63,6 +64,17 @@ pub(crate) fn load(overrides: Overrides) -> Result<Config, ConfigError> {
     }
     config.state_dir = absolute(config.state_dir)?;
     config.image_dir = absolute(config.image_dir)?;
+    Ok(config)
+}
+
+/// Refuses folders that would be others for each folder that a command is run in.
+fn rooted(file: &Path, config: Config) -> Result<Config, ConfigError> {
+    for (key, path) in [("state_dir", &config.state_dir), ("image_dir", &config.image_dir)] {
+        if path.is_relative() && !path.as_os_str().is_empty() {
+            let message = format!("{key}: {path:?} does not begin with /. Give the whole path. {DOCS}");
+            return Err(ConfigError::Text { path: file.to_owned(), line: None, message });
+        }
+    }
     Ok(config)
 }
 
@@ -93,6 +105,8 @@ fn line_of(text: &str, offset: usize) -> usize {
 fn explain(key: &str, message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else {
         let unknown_place = key.is_empty() || key == ".";
+        let message = plain(key, message);
+        let message = message.trim_end_matches('.');
         return if unknown_place {
             format!("{message}. {DOCS}")
         } else {
@@ -108,6 +122,29 @@ fn explain(key: &str, message: &str) -> String {
         None => format!("The keys here are {}.", known.join(", ")),
     };
     format!("There is no key {place}{unknown}. {hint} {DOCS}")
+}
+
+/// What a value has to be, where only Serde or a library says that it is not; else the words as they are.
+fn plain<'a>(key: &str, message: &'a str) -> Cow<'a, str> {
+    let theirs = ["invalid type: ", "invalid value: ", "invalid socket address"];
+    if !theirs.iter().any(|words| message.starts_with(words)) {
+        return Cow::Borrowed(message);
+    }
+    let wanted = match key {
+        "ssh.listen" => "a list of addresses, for example [\"127.0.0.1:2222\"]",
+        "http.listen" => "a list of addresses, for example [\"127.0.0.1:8080\"]",
+        _ if key.starts_with("ssh.listen[") => "an IP address and a port, for example \"127.0.0.1:2222\"",
+        _ if key.starts_with("http.listen[") => "an IP address and a port, for example \"127.0.0.1:8080\"",
+        "ssh" | "http" | "vm" | "log" => {
+            return Cow::Owned(format!("This is a group of keys: begin it with [{key}]"));
+        }
+        "vm.cpus" => "a whole number, for example 2",
+        "vm.memory" | "vm.disk" => "a size in quotes, for example \"10 GiB\"",
+        "vm.stop_patience" => "a length of time in quotes, for example \"1 min\"",
+        "vm.internet" => "true or false",
+        _ => "a text in quotes",
+    };
+    Cow::Owned(format!("This value means nothing here. Give {wanted}"))
 }
 
 /// The word that differs from `unknown` by the least, if it is little.

@@ -59,13 +59,18 @@ fn unknown_keys_are_refused_with_their_path_line_and_a_hint() {
 fn values_that_mean_nothing_are_refused_with_their_path_and_what_is_expected() {
     for (text, parts) in [
         ("[vm]\nmemory = '1 gig'", ["line 2", "vm.memory", "for example \"1 GiB\""]),
-        ("[vm]\nmemory = 1024", ["line 2", "vm.memory", "expected a string"]),
-        ("[vm]\ncpus = -1", ["line 2", "vm.cpus", "expected u32"]),
+        ("[vm]\nmemory = 1024", ["line 2", "vm.memory", "Give a size in quotes"]),
+        ("[vm]\ncpus = -1", ["line 2", "vm.cpus", "Give a whole number"]),
         ("[vm]\nstop_patience = '1 minute'", ["line 2", "vm.stop_patience", "for example \"30 s\""]),
         ("team = 'Root!'", ["line 1", "team", "A name has 2 to 32 characters"]),
         ("team = 'root'", ["line 1", "team", "reserved"]),
-        ("[ssh]\nlisten = ['127.0.0.1:22', '127.0.0.1']", ["line 2", "ssh.listen[1]", "socket address"]),
-        ("[ssh]\nlisten = ['0.0.0.0:65536']", ["line 2", "ssh.listen[0]", "socket address"]),
+        (
+            "[ssh]\nlisten = ['127.0.0.1:22', '127.0.0.1']",
+            ["line 2", "ssh.listen[1]", "Give an IP address and a port, for example"],
+        ),
+        ("[ssh]\nlisten = ['0.0.0.0:65536']", ["line 2", "ssh.listen[0]", "for example \"127.0.0.1:2222\"."]),
+        ("[http]\nlisten = 'x'", ["line 2", "http.listen", "for example [\"127.0.0.1:8080\"]."]),
+        ("ssh = 1", ["line 1", "ssh:", "begin it with [ssh]."]),
         ("[ssh", ["line 1", "not TOML", "berth.toml"]),
         ("team = 'ab'\nteam = 'cd'", ["line 2", "not TOML", "duplicate key"]),
     ] {
@@ -73,6 +78,7 @@ fn values_that_mean_nothing_are_refused_with_their_path_and_what_is_expected() {
         for part in parts {
             assert!(error.contains(part), "{text:?} gives {error:?} without {part:?}");
         }
+        assert!(!error.contains("..") && !error.contains("invalid"), "{text:?} gives {error:?}");
     }
 }
 
@@ -120,6 +126,20 @@ fn the_command_line_wins_and_images_are_below_the_state() {
         Overrides { file: Some(file), state_dir: Some("/two".into()), image_dir: Some("/three".into()) };
     let config = load(overrides).unwrap();
     assert_eq!((config.state_dir.to_str(), config.image_dir.to_str()), (Some("/two"), Some("/three")));
+}
+
+#[test]
+fn a_folder_in_a_file_is_a_whole_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("berth.toml");
+    for key in ["state_dir", "image_dir"] {
+        std::fs::write(&file, format!("{key} = 'relative'")).unwrap();
+        let error = load(Overrides { file: Some(file.clone()), ..Overrides::default() }).unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("{key}: \"relative\" does not begin with /.")),
+            "{error}"
+        );
+    }
 }
 
 #[test]
