@@ -11,16 +11,16 @@ use crate::config::Overrides;
 #[command(name = "berth", version, propagate_version = true, infer_long_args = false)]
 #[command(after_help = "Exit status: 0 done, 1 refused or failed, 2 the command line makes no sense.")]
 pub(crate) struct Cli {
-    /// Configuration file (TOML); without one the defaults hold
-    #[arg(long, global = true, value_name = "FILE", env = "BERTH_CONFIG")]
+    /// Configuration file (TOML); without one the defaults hold [env: BERTH_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// State folder, in place of the configuration's state_dir
-    #[arg(long, global = true, value_name = "DIR", env = "BERTH_STATE")]
+    /// State folder, in place of the configuration's state_dir [env: BERTH_STATE]
+    #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Folder of images, in place of the configuration's image_dir
-    #[arg(long, global = true, value_name = "DIR", env = "BERTH_IMAGE_DIR")]
+    /// Folder of images, in place of the configuration's image_dir [env: BERTH_IMAGE_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
     image_dir: Option<PathBuf>,
 
     /// Print one JSON document, errors too
@@ -34,11 +34,16 @@ pub(crate) struct Cli {
 impl Cli {
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides {
-            file: self.config.clone(),
-            state_dir: self.state.clone(),
-            image_dir: self.image_dir.clone(),
+            file: self.config.clone().or_else(|| environment("BERTH_CONFIG")),
+            state_dir: self.state.clone().or_else(|| environment("BERTH_STATE")),
+            image_dir: self.image_dir.clone().or_else(|| environment("BERTH_IMAGE_DIR")),
         }
     }
+}
+
+/// A path in the environment. An empty one counts as not set, as `BERTH_CONFIG= make up` means it.
+fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,7 +102,6 @@ pub(crate) enum AccountCommand {
     /// Print an ssh_config(5) that leads to the account's VMs from this machine
     SshConfig(SshConfigArgs),
     /// Print the account name for a Unix login
-    #[command(hide = true)]
     NameFor(NameForArgs),
 }
 

@@ -22,7 +22,10 @@ mod state;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue},
+};
 
 use crate::{
     admin::wire::{Failure, FailureKind},
@@ -34,7 +37,7 @@ use crate::{
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return not_understood(&error),
+        Err(error) => return not_understood(error),
     };
     let output = Output::new(cli.json);
     match run(cli, &output) {
@@ -79,7 +82,8 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
 }
 
 /// Help and version are asked for; everything else is a mistake, told as JSON to who wants JSON.
-fn not_understood(error: &clap::Error) -> ExitCode {
+fn not_understood(mut error: clap::Error) -> ExitCode {
+    hide_the_shim(&mut error);
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
         let message = error.render().to_string();
         Output::new(true).failure(&Failure::new(FailureKind::Usage, message.trim()));
@@ -87,4 +91,15 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         return ExitCode::FAILURE;
     }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Lists of commands in complaints have the hidden one too.
+fn hide_the_shim(error: &mut clap::Error) {
+    for kind in [ContextKind::ValidSubcommand, ContextKind::SuggestedSubcommand] {
+        let Some(ContextValue::Strings(names)) = error.remove(kind) else { continue };
+        let names: Vec<_> = names.into_iter().filter(|name| name != "vm-shim").collect();
+        if !names.is_empty() {
+            error.insert(kind, ContextValue::Strings(names));
+        }
+    }
 }

@@ -39,25 +39,20 @@ fn told(account: &str, key: &AddedKey) -> String {
 
 fn read(file: &Path) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let input = |error: io::Error| {
-        Failure::new(FailureKind::Invalid, format!("{} cannot be read: {error}.", file.display()))
-    };
-    if file == Path::new("-") {
+    let piped = file == Path::new("-");
+    let name = if piped { "Standard input".to_owned() } else { file.display().to_string() };
+    let input =
+        |error: io::Error| Failure::new(FailureKind::Invalid, format!("{name} cannot be read: {error}."));
+    if piped {
         io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(input)?;
     } else {
         File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(input)?;
     }
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Failure::new(
-            FailureKind::Invalid,
-            format!("{} is too long for public keys.", file.display()),
-        ));
+        return Err(Failure::new(FailureKind::Invalid, format!("{name} is too long for public keys.")));
     }
     String::from_utf8(bytes).map_err(|_| {
-        Failure::new(
-            FailureKind::Invalid,
-            format!("{} is not text. Give the file that ends in .pub.", file.display()),
-        )
+        Failure::new(FailureKind::Invalid, format!("{name} is not text. Give the file that ends in .pub."))
     })
 }
 

@@ -110,6 +110,8 @@ fn files_that_are_no_keys() {
         let told = world.run(&format!("admin key add alice {file}")).refused();
         assert!(told.contains(says), "{file}: {told}");
     }
+    let piped = world.run_with_input("admin key add alice -", &"x".repeat(130 * 1024)).refused();
+    assert_eq!(piped, "Standard input is too long for public keys.\n");
     assert_eq!(world.run("admin key add alice empty").status, 1);
     assert!(
         world.run_with_input("admin key add carol -", "x").refused().contains("There is no account carol")

@@ -26,11 +26,12 @@ fn without_a_server_it_is_said_how_to_start_one() {
 #[test]
 fn a_command_line_that_makes_no_sense_is_status_2() {
     let world = World::new();
-    for words in ["", "admin", "admin key add alice", "serve --prot 1", "admin vm explode vm-0"] {
+    for words in ["", "vm-shin", "admin", "admin key add alice", "serve --prot 1", "admin vm explode vm-0"] {
         let ran = world.run(words);
         assert_eq!(ran.status, 2, "{ran:?}");
         assert_eq!(ran.stdout, "", "{ran:?}");
         assert!(ran.stderr.contains("Usage:"), "{ran:?}");
+        assert!(!ran.stderr.contains("vm-shim"), "{ran:?}");
     }
     assert_eq!(world.json("admin key add alice")["error"]["kind"], "usage");
     let help = world.run("admin key add --help").ok();
@@ -84,6 +85,16 @@ fn an_unknown_key_is_refused_by_every_command() {
         assert!(told.ends_with("berth.toml, line 4: There is no key http.listn. Did you mean http.listen? docs/configuration.md describes every key.\n"), "{words}: {told}");
     }
     assert_eq!(world.json("check-config")["error"]["kind"], "invalid");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let world = World::new();
+    let mut asked = world.command("check-config --json");
+    let ran = asked.envs([("BERTH_CONFIG", ""), ("BERTH_IMAGE_DIR", "")]).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(told["file"], serde_json::Value::Null);
+    assert_eq!(told["config"]["image_dir"], json!(world.state().join("images")));
 }
 
 #[test]
