@@ -17,6 +17,7 @@ export BERTH_STATE=$state
 server_log=$state/server.log
 # A log longer than this is set aside when the server starts.
 max_log=$((10 * 1024 * 1024))
+wrong_configuration="The server cannot start with this configuration. Another one is given with BERTH_CONFIG=FILE make up (docs/configuration.md)."
 
 # The process that holds the state folder. The lock tells truly whether it lives; the file only, what number it has.
 server_pid() {
@@ -42,7 +43,7 @@ start_server() {
     fi
     "$berth" check-config >"$logs/check-config.log" 2>&1 || {
         grep -E '^([a-z_]+\.)?[a-z_]+: ' "$logs/check-config.log" >&2 || cat "$logs/check-config.log" >&2
-        fail "The server cannot start with this configuration. Another one is given with BERTH_CONFIG=FILE make up (docs/configuration.md)."
+        fail "$wrong_configuration"
     }
     say "Starting the server; its log is $server_log"
     (umask 077 && touch "$server_log")

@@ -25,6 +25,28 @@ serve() {
     start_server
 }
 
+# A build takes minutes, so ports that are taken are told before it. Without a berth to ask, only those of the defaults
+# are known.
+need_ports() {
+    local taken=
+    if [ -x "$berth" ]; then
+        taken=$("$berth" check-config 2>&1 >/dev/null | grep -E '^(ssh|http)\.listen: Port ' || true)
+    elif [ -z "${BERTH_CONFIG:-}" ] && ! server_pid >/dev/null; then
+        taken=$(tell_taken ssh 2222 && tell_taken http 8080)
+    fi
+    if [ -n "$taken" ]; then
+        printf '%s\n' "$taken" >&2
+        fail "$wrong_configuration"
+    fi
+}
+
+# Tells of a port that is taken in the words of check-config.
+tell_taken() { # tell_taken KEY PORT
+    if (exec 3<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null; then
+        printf '%s.listen: Port %s of 127.0.0.1 is in use by another program (“ss -ltnp sport = :%s” names it). End it, or choose another port.\n' "$1" "$2" "$2"
+    fi
+}
+
 ensure_account() {
     account=$("$berth" admin account name-for "$login")
     if ! "$berth" admin account list 2>/dev/null | cut -f1 | grep -qxF "$account"; then
@@ -114,6 +136,7 @@ try_ssh() {
     wait $!
 }
 
+need_ports
 scripts/build.sh both
 serve
 ensure_account
