@@ -53,7 +53,14 @@ pub(crate) async fn find(
         rustix::fs::access("/dev/kvm", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK)
     {
         // Not kept: it changes with a module or a group, and costs nothing to see.
-        tracing::warn!("VMs run without KVM, several times slower: /dev/kvm cannot be used ({error})");
+        let remedy = if error == rustix::io::Errno::ACCESS {
+            ". Put this user into the group kvm (usermod -aG kvm USER) and start the server again"
+        } else {
+            ""
+        };
+        tracing::warn!(
+            "VMs run without KVM, several times slower: /dev/kvm cannot be used ({error}){remedy}"
+        );
         return Ok(Accel::Tcg);
     }
     let boot_id =
