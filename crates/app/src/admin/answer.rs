@@ -9,6 +9,9 @@ use tokio::sync::mpsc;
 use super::wire::{Answer, Failure, FailureKind, Request, WayIn};
 use crate::known_hosts::KnownHosts;
 
+/// So much of a name that does not exist is said back, in characters.
+const MAX_SAID_BACK: usize = 80;
+
 /// Where requests are carried out.
 pub(crate) struct Desk {
     /// The use cases.
@@ -53,7 +56,10 @@ impl Desk {
             }
             Request::KeyList { account: name } => Answer::Keys(control.keys(&account(&name)?).await?),
             Request::KeyRemove { account: name, which } => {
-                let key = control.remove_key(&account(&name)?, &which).await?;
+                let key = control
+                    .remove_key(&account(&name)?, &which)
+                    .await
+                    .map_err(|error| said_back(error.into(), &which))?;
                 tracing::info!(account = %name, fingerprint = %key.fingerprint, "key removed");
                 Answer::Key(key)
             }
@@ -68,24 +74,24 @@ impl Desk {
                 Answer::Vms(control.vms(Some(&account(&name)?)).await?)
             }
             Request::VmStart { vm } => {
-                let vm = control.find_vm(&vm).await?;
+                let vm = self.find_vm(&vm).await?;
                 control.start_vm(&vm, progress).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmStop { vm } => {
-                let vm = control.find_vm(&vm).await?;
+                let vm = self.find_vm(&vm).await?;
                 control.stop_vm(&vm).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmRemove { vm } => {
-                let vm = control.find_vm(&vm).await?;
+                let vm = self.find_vm(&vm).await?;
                 control.remove_vm(&vm).await?;
                 tracing::info!(%vm, "VM removed");
                 self.vms_changed().await;
                 Answer::Removed { name: vm.to_string() }
             }
             Request::VmLog { vm } => {
-                let vm = control.find_vm(&vm).await?;
+                let vm = self.find_vm(&vm).await?;
                 Answer::Log { text: control.boot_log(&vm).await? }
             }
         })
@@ -99,6 +105,10 @@ impl Desk {
                 format!("There is no account {name}. See: berth admin account list"),
             )
         })
+    }
+
+    async fn find_vm(&self, asked: &str) -> Result<VmName, Failure> {
+        self.control.find_vm(asked).await.map_err(|error| said_back(error.into(), asked))
     }
 
     async fn vm(&self, name: &VmName) -> Result<VmInfo, Failure> {
@@ -132,4 +142,33 @@ impl Desk {
 fn account(name: &str) -> Result<AccountName, Failure> {
     name.parse()
         .map_err(|error: berth_model::NameError| Failure::new(FailureKind::Invalid, error.to_string()))
+}
+
+/// Cuts what was asked for where a failure says it back, plain or quoted.
+fn said_back(mut failure: Failure, asked: &str) -> Failure {
+    let quoted = format!("{asked:?}");
+    for said in [quoted.trim_matches('"'), asked] {
+        if let Some((end, _)) = said.char_indices().nth(MAX_SAID_BACK) {
+            let cut = said.get(..end).unwrap_or_default();
+            failure.message = failure.message.replace(said, &format!("{cut}…"));
+        }
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_not_said_back_whole() {
+        let failure = |message: &str| Failure::new(FailureKind::Missing, message);
+        for name in ["x".repeat(4000), "\u{1}".repeat(4000), "é\"".repeat(4000)] {
+            for message in [format!("There is no VM {name:?}. See"), format!("No key {name}.")] {
+                let told = said_back(failure(&message), &name).message;
+                assert!(told.chars().count() < 120 && told.contains('…'), "{told}");
+            }
+        }
+        assert_eq!(said_back(failure("There is no VM \"x\"."), "x").message, "There is no VM \"x\".");
+    }
 }
