@@ -18,7 +18,7 @@ use super::{ImageError, build::NEEDED_GB, definition};
 /// So often there is a line of progress, even if nothing else is known than that time passes.
 const SPEAK_EVERY: Duration = Duration::from_secs(3);
 /// So much of what a failed build said is shown.
-const LAST_LINES: usize = 12;
+const LAST_LINES: usize = 30;
 /// A longer line is cut, in bytes.
 const MAX_LINE: u64 = 4096;
 
