@@ -13,7 +13,12 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use crate::{Handle, driver::Heard, link::Family, stream::Stream};
+use crate::{
+    Handle,
+    link::Family,
+    shared::{Heard, Phase},
+    stream::Stream,
+};
 
 /// How long the second family waits for the first, if the first was never heard from.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -37,7 +42,7 @@ pub enum DialError {
     /// The guest did not answer before the deadline.
     #[error("the VM did not answer in time")]
     TimedOut,
-    /// No guest is attached, or it went away meanwhile.
+    /// No guest is attached, it went away meanwhile, or the network was already frozen.
     #[error("the VM is not running")]
     Detached,
     /// The guest has as many connections as one guest may have.
@@ -47,6 +52,9 @@ pub enum DialError {
 
 /// See [`crate::Network::dial`].
 pub(crate) async fn dial(handle: &Arc<Handle>, port: u16, deadline: Duration) -> Result<Stream, DialError> {
+    if handle.shared.lock().phase() != Phase::Running {
+        return Err(DialError::Detached);
+    }
     timeout(deadline, race(handle, port)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
@@ -88,9 +96,7 @@ async fn connect(handle: &Arc<Handle>, family: Family, port: u16) -> Result<Stre
     let mut heard = handle.shared.heard.subscribe();
     let mut patience = FIRST_ATTEMPT;
     loop {
-        let id = handle.shared.lock().stack.open(family, port)?;
-        let attempt = Stream::new(handle.clone(), id);
-        handle.shared.kick();
+        let attempt = Stream::new(handle.clone(), handle.shared.open(family, port).await?);
         // In this order, because the frame that accepts may also be the first that is heard.
         tokio::select! {
             biased;

@@ -1,131 +1,97 @@
 //! The task that moves bytes between QEMU's socket and the stack.
 //!
 //! One task a network. It owns the socket and the frames on it; the stack is shared with the streams, which
-//! read and write their socket's buffers in place, under a lock that is held for one bounded call and never
-//! across an await.
+//! read and write their socket's buffers in place.
 //!
-//! While no guest is attached nothing moves and no timer runs; while one is attached and silent, the task waits
-//! for its socket alone.
+//! While no guest is attached, or the network is frozen, nothing moves and no timer runs; while one is attached
+//! and silent, the task waits for its socket alone. A frozen network keeps its socket without looking at it.
 
 use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io::{self, Read},
+    os::fd::AsFd,
+    sync::Arc,
     time::Duration,
 };
 
-use smoltcp::time::Instant;
-use tokio::{
-    io::Interest,
-    net::UnixStream,
-    sync::{Notify, watch},
-};
+use tokio::{io::Interest, net::UnixStream};
 
 use crate::{
-    link::Family,
-    stack::{Stack, Turn, Wire},
+    frame::FrameTooLong,
+    shared::{Change, Phase, Shared, State},
+    stack::{Turn, Wire},
 };
 
 /// If the stack wants a turn at once but the last did nothing, it gets it after this.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The stack's time. The one place that says how it passes.
-struct Clock {
-    start: tokio::time::Instant,
+/// Bytes that are read of what a guest had sent when it was frozen: more than a unix socket holds.
+const LAST_WORDS: usize = 1 << 20;
+
+/// QEMU's end of the wire, and what is on it.
+struct Line {
+    connection: UnixStream,
+    wire: Wire,
 }
 
-impl Clock {
-    fn now(&self) -> Instant {
-        Instant::from_micros(i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX))
-    }
-
-    fn until(&self, then: Instant) -> Duration {
-        (then - self.now().min(then)).into()
-    }
+/// What the driver is to do next.
+enum Step {
+    Change(Change),
+    Exchange,
+    Settle,
+    Wait,
+    End,
 }
 
-/// The families on which the attached guest has been heard.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
-    pub(crate) v4: bool,
-    pub(crate) v6: bool,
-}
-
-/// What the handles, the streams and the driver share.
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    clock: Clock,
-    /// Something happened that the driver must look at.
-    kick: Notify,
-    pub(crate) heard: watch::Sender<Heard>,
-}
-
-pub(crate) struct State {
-    pub(crate) stack: Stack,
-    next: Option<UnixStream>,
-    /// No handle and no stream is left.
-    abandoned: bool,
-}
-
-impl Shared {
-    pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(State { stack: Stack::new(), next: None, abandoned: false }),
-            clock: Clock { start: tokio::time::Instant::now() },
-            kick: Notify::new(),
-            heard: watch::Sender::default(),
+impl State {
+    fn step(&mut self, has_line: bool) -> Step {
+        if let Some(change) = self.change.take() {
+            return Step::Change(change);
+        }
+        match self.phase() {
+            _ if self.abandoned && !self.stack.has_orphans() => Step::End,
+            Phase::Running if has_line => Step::Exchange,
+            // What is not delivered yet never will be: nobody is left to thaw it.
+            _ if self.abandoned => Step::End,
+            // The guest went away by itself. One that is frozen may come back on another connection.
+            Phase::Running => {
+                self.stack.detach();
+                Step::Wait
+            }
+            Phase::Freezing => Step::Settle,
+            Phase::Frozen | Phase::Called => Step::Wait,
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn kick(&self) {
-        self.kick.notify_one();
-    }
-
-    pub(crate) fn now(&self) -> Instant {
-        self.clock.now()
-    }
-
-    /// The old guest's streams end here and not in the driver, so that the new guest can be dialled at once.
-    pub(crate) fn attach(&self, connection: UnixStream) {
-        let mut state = self.lock();
-        state.stack.detach();
-        state.stack.attach();
-        state.next = Some(connection);
-        self.heard.send_replace(Heard::default());
-        drop(state);
-        self.kick();
-    }
-
-    pub(crate) fn abandon(&self) {
-        self.lock().abandoned = true;
-        self.kick();
-    }
-
-    fn note_heard(&self, turn: &Turn) {
-        self.heard.send_if_modified(|heard| {
-            let before = *heard;
-            heard.v4 |= turn.heard.contains(&Some(Family::V4));
-            heard.v6 |= turn.heard.contains(&Some(Family::V6));
-            *heard != before
-        });
+    /// Whether [`State::step`] would say anything but [`Step::Exchange`].
+    fn interrupts(&self) -> bool {
+        let over = self.abandoned && !self.stack.has_orphans();
+        over || self.change.is_some() || self.phase() != Phase::Running
     }
 }
 
 /// Runs until the last handle and stream are gone and what they sent is delivered.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let _reset = ResetOnExit(&shared);
+    let mut line: Option<Line> = None;
     loop {
-        let (next, abandoned) = {
-            let mut state = shared.lock();
-            (state.next.take(), state.abandoned)
-        };
-        match next {
-            Some(connection) => serve(&shared, &connection).await,
-            None if abandoned => return,
-            None => shared.kick.notified().await,
+        let step = shared.lock().step(line.is_some());
+        match (step, &mut line) {
+            (Step::Change(Change::To(connection)), _) => {
+                line = Some(Line { connection, wire: Wire::default() });
+            }
+            (Step::Change(Change::ToNone), _) => line = None,
+            (Step::Exchange, Some(open)) => {
+                let ended = exchange(&shared, open).await.unwrap_or_else(|error| {
+                    warn_of(&error);
+                    Exchanged::Ended
+                });
+                if let Exchanged::Ended = ended {
+                    line = None;
+                }
+            }
+            (Step::Settle, _) => settle(&shared, &mut line),
+            (Step::Wait | Step::Exchange, _) => shared.kick.notified().await,
+            (Step::End, _) => return,
         }
     }
 }
@@ -139,19 +105,58 @@ impl Drop for ResetOnExit<'_> {
     }
 }
 
-/// Serves one connection to its end, whatever ends it.
-async fn serve(shared: &Shared, connection: &UnixStream) {
-    if let Err(error) = exchange(shared, connection).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the guest's network connection is dropped");
-    }
-    let mut state = shared.lock();
-    if state.next.is_none() {
-        state.stack.detach();
-    }
+fn warn_of(error: &io::Error) {
+    tracing::warn!(error = error as &dyn std::error::Error, "the guest's network connection is dropped");
 }
 
-async fn exchange(shared: &Shared, connection: &UnixStream) -> io::Result<()> {
-    let mut wire = Wire::default();
+/// Hears what the guest had said before it was stopped, and stops the clock.
+fn settle(shared: &Shared, line: &mut Option<Line>) {
+    let mut state = shared.lock();
+    if state.phase() != Phase::Freezing {
+        return;
+    }
+    if let Some(open) = line
+        && let Err(error) = hear_out(shared, &mut state, open)
+    {
+        warn_of(&error);
+        *line = None;
+    }
+    state.settle();
+}
+
+/// The answers stay in the outbox: a guest that goes on over this connection gets them.
+fn hear_out(shared: &Shared, state: &mut State, line: &mut Line) -> io::Result<()> {
+    // Tokio reads nothing from a socket before it has polled it again: what came last would be missed.
+    let connection = line.connection.as_fd().try_clone_to_owned()?;
+    let mut connection = std::os::unix::net::UnixStream::from(connection);
+    let mut left = LAST_WORDS;
+    while left > 0 {
+        let received = match connection.read(line.wire.decoder.room()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_hangup(&error) => 0,
+            Err(error) => return Err(error),
+        };
+        line.wire.decoder.filled(received);
+        let now = state.clock.now();
+        let turn = state.stack.hear_out(now, &mut line.wire).map_err(out_of_step)?;
+        shared.note_heard(&turn);
+        if received + turn.frames == 0 {
+            break;
+        }
+        left = left.saturating_sub(received);
+    }
+    Ok(())
+}
+
+/// Why an exchange ended without an error.
+enum Exchanged {
+    /// The driver has something else to do first.
+    Interrupted,
+    /// QEMU closed the connection, and all that it sent is heard.
+    Ended,
+}
+
+async fn exchange(shared: &Shared, Line { connection, wire }: &mut Line) -> io::Result<Exchanged> {
     let mut ended = false;
     loop {
         let received = match connection.try_read(wire.decoder.room()) {
@@ -170,23 +175,27 @@ async fn exchange(shared: &Shared, connection: &UnixStream) -> io::Result<()> {
         wire.decoder.filled(received);
         let turn = {
             let mut state = shared.lock();
-            if state.next.is_some() || (state.abandoned && !state.stack.has_orphans()) {
-                return Ok(());
+            if state.interrupts() {
+                return Ok(Exchanged::Interrupted);
             }
-            let turn = state.stack.turn(shared.clock.now(), &mut wire);
-            turn.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            let now = state.clock.now();
+            state.stack.turn(now, wire).map_err(out_of_step)?
         };
         shared.note_heard(&turn);
-        let sent = if ended { discard(&mut wire) } else { flush(connection, &mut wire)? };
+        let sent = if ended { discard(wire) } else { flush(connection, wire)? };
         if ended && turn.frames == 0 {
-            return Ok(());
+            return Ok(Exchanged::Ended);
         }
         if received + turn.frames + sent > 0 {
             tokio::task::yield_now().await;
         } else {
-            idle(shared, connection, &mut wire, &turn).await?;
+            idle(shared, connection, wire, &turn).await?;
         }
     }
+}
+
+fn out_of_step(error: FrameTooLong) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// Frames that came before the end still count, answers to them do not.
@@ -224,6 +233,7 @@ async fn idle(shared: &Shared, connection: &UnixStream, wire: &mut Wire, turn: &
     let blocked = wire.outbox.len() > 0;
     let due =
         if blocked { turn.orphans_due } else { turn.sockets_due.into_iter().chain(turn.orphans_due).min() };
+    let due = due.map(|due| shared.lock().clock.until(due).max(PAUSE));
     let interest = match (wire.decoder.room().is_empty(), blocked) {
         (false, false) => Interest::READABLE,
         (false, true) => Interest::READABLE | Interest::WRITABLE,
@@ -235,7 +245,7 @@ async fn idle(shared: &Shared, connection: &UnixStream, wire: &mut Wire, turn: &
         ready = connection.ready(interest) => ready.map(drop),
         () = async {
             match due {
-                Some(due) => tokio::time::sleep(shared.clock.until(due).max(PAUSE)).await,
+                Some(due) => tokio::time::sleep(due).await,
                 None => std::future::pending().await,
             }
         } => Ok(()),

@@ -19,6 +19,8 @@ use smoltcp::{
     wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint},
 };
 
+use tokio::sync::watch;
+
 use crate::{
     dial::DialError,
     frame::{Decoder, FrameTooLong, Outbox},
@@ -44,6 +46,11 @@ const OUTBOX_FULL: usize = 256 << 10;
 
 /// How long a dropped stream waits, without progress, for the guest to take what was written to it.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How far the clock jumps when a frozen network goes on. No timer of smoltcp waits for longer (its
+/// retransmission and its probe of a closed window back off to a minute), so that all that was lost with the
+/// old connection is sent again at once.
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(60);
 
 const FIRST_PORT: u16 = 1 << 15;
 
@@ -98,6 +105,10 @@ pub(crate) struct Stack {
     next_id: u64,
     next_port: u16,
     attached: bool,
+    /// The next turn speaks before it hears.
+    catching_up: bool,
+    /// How many connections there are.
+    count: watch::Sender<usize>,
 }
 
 impl Stack {
@@ -120,6 +131,8 @@ impl Stack {
             next_id: 0,
             next_port: FIRST_PORT | rand::random::<u16>(),
             attached: false,
+            catching_up: false,
+            count: watch::Sender::new(0),
         }
     }
 
@@ -140,6 +153,8 @@ impl Stack {
             }
             connection.orphan.is_none()
         });
+        self.catching_up = false;
+        self.recount();
     }
 
     /// Starts a connection to `port`. The SYN goes out with the next turn.
@@ -168,6 +183,7 @@ impl Stack {
         self.next_id += 1;
         let socket = Place::Live(self.sockets.add(socket));
         self.connections.insert(id, Connection { socket, finishing: false, cut: false, orphan: None });
+        self.recount();
         Ok(id)
     }
 
@@ -180,12 +196,14 @@ impl Stack {
         }
     }
 
-    /// Sends a FIN behind what was written.
-    pub(crate) fn finish(&mut self, id: Id) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        if let Place::Live(handle) = connection.socket {
-            finish(self.sockets.get_mut(handle), &mut connection.finishing);
-        }
+    /// Sends a FIN behind what was written. Says whether that is news for the guest.
+    pub(crate) fn finish(&mut self, id: Id) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let Place::Live(handle) = connection.socket else { return false };
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        let news = socket.may_send() && !connection.finishing;
+        finish(socket, &mut connection.finishing);
+        news
     }
 
     /// Whether a connection ended because the guest went away.
@@ -194,14 +212,23 @@ impl Stack {
     }
 
     /// The stream is dropped. What it wrote is still delivered, for as long as the guest takes it; then, or at
-    /// once if there is nothing, the guest sees a FIN if it had finished and was heard out, else a reset.
-    pub(crate) fn abandon(&mut self, id: Id, now: Instant) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+    /// once if there is nothing, the guest sees a FIN if it had finished and was heard out, else a reset. Says
+    /// whether any of that is news for the guest.
+    pub(crate) fn abandon(&mut self, id: Id, now: Instant) -> bool {
+        use tcp::State;
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
         let Place::Live(handle) = connection.socket else {
             self.connections.remove(&id);
-            return;
+            self.recount();
+            return false;
         };
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        let news = match socket.state() {
+            State::Established | State::FinWait1 | State::FinWait2 => true,
+            State::CloseWait => !connection.finishing,
+            // One has not begun, of the others both have heard the end.
+            _ => false,
+        };
         if socket.state() == tcp::State::CloseWait && !socket.can_recv() {
             finish(socket, &mut connection.finishing);
         }
@@ -210,6 +237,7 @@ impl Stack {
             socket.abort();
         }
         connection.orphan = Some(Orphan { unsent, until: now + LINGER });
+        news
     }
 
     /// Whether dropped streams still have something to deliver.
@@ -217,21 +245,61 @@ impl Stack {
         self.connections.values().any(|connection| connection.orphan.is_some())
     }
 
+    /// Whether the guest has not confirmed all that it was sent or is to be sent: bytes, an end, or a dial. That
+    /// it is not told yet what arrived from it does not count.
+    pub(crate) fn is_pending(&self) -> bool {
+        use tcp::State;
+        self.connections.values().any(|connection| {
+            let Place::Live(handle) = connection.socket else { return false };
+            let socket = self.sockets.get::<tcp::Socket>(handle);
+            match socket.state() {
+                State::SynSent | State::SynReceived => true,
+                State::Closed => socket.remote_endpoint().is_some(),
+                _ => unsent(socket, connection.finishing) > 0,
+            }
+        })
+    }
+
+    /// How many connections there are, with those that wait for their last bytes to be delivered.
+    pub(crate) fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    fn recount(&self) {
+        let now = self.connections.len();
+        self.count.send_if_modified(|count| std::mem::replace(count, now) != now);
+    }
+
+    /// To be called when the clock jumps by [`CATCH_UP`]: frames may have been lost, in both directions.
+    ///
+    /// The jump makes sockets with something unconfirmed send it again. The others say where they stand by a
+    /// keep-alive, to which the guest answers where it stands: an acknowledgement or an opened window that was
+    /// lost would else be missed for long, or for ever, since smoltcp starts no probe when it is written to.
+    pub(crate) fn catch_up(&mut self) {
+        self.catching_up = true;
+        for connection in self.connections.values_mut() {
+            if let Place::Live(handle) = connection.socket {
+                let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+                // The first arms the timer, the second lets it fire but once.
+                socket.set_keep_alive(Some(CATCH_UP));
+                socket.set_keep_alive(None);
+            }
+            if let Some(orphan) = &mut connection.orphan {
+                orphan.until += CATCH_UP;
+            }
+        }
+    }
+
     /// One bounded piece of work: some frames in, then a round or more of what the sockets have to say.
     pub(crate) fn turn(&mut self, now: Instant, wire: &mut Wire) -> Result<Turn, FrameTooLong> {
         let mut turn = Turn::default();
+        if std::mem::take(&mut self.catching_up) {
+            // Before an answer is taken for one that took a minute.
+            self.round(now, &mut wire.outbox);
+        }
         while turn.frames < FRAMES_A_TURN && wire.outbox.len() < OUTBOX_FULL {
-            let Some(frame) = wire.decoder.next_frame()? else { break };
-            turn.frames += 1;
-            let received = link::receive(frame, &mut wire.outbox);
-            match received.heard {
-                Some(Family::V4) => turn.heard[0] = received.heard,
-                Some(Family::V6) => turn.heard[1] = received.heard,
-                None => {}
-            }
-            if received.packet.is_some() {
-                let mut port = Port { packet: received.packet, outbox: &mut wire.outbox };
-                self.interface.poll_ingress_single(now, &mut port, &mut self.sockets);
+            if !self.receive(now, wire, &mut turn)? {
+                break;
             }
         }
         self.send(now, &mut wire.outbox);
@@ -240,15 +308,44 @@ impl Stack {
         Ok(turn)
     }
 
+    /// Takes every frame that is there, and sends no more than the answers that they must have.
+    pub(crate) fn hear_out(&mut self, now: Instant, wire: &mut Wire) -> Result<Turn, FrameTooLong> {
+        let mut turn = Turn::default();
+        while self.receive(now, wire, &mut turn)? {}
+        self.sweep(now);
+        Ok(turn)
+    }
+
+    /// Takes one frame, if one is there.
+    fn receive(&mut self, now: Instant, wire: &mut Wire, turn: &mut Turn) -> Result<bool, FrameTooLong> {
+        let Some(frame) = wire.decoder.next_frame()? else { return Ok(false) };
+        turn.frames += 1;
+        let received = link::receive(frame, &mut wire.outbox);
+        match received.heard {
+            Some(Family::V4) => turn.heard[0] = received.heard,
+            Some(Family::V6) => turn.heard[1] = received.heard,
+            None => {}
+        }
+        if received.packet.is_some() {
+            let mut port = Port { packet: received.packet, outbox: &mut wire.outbox };
+            self.interface.poll_ingress_single(now, &mut port, &mut self.sockets);
+        }
+        Ok(true)
+    }
+
     fn send(&mut self, now: Instant, outbox: &mut Outbox) {
         while outbox.len() < OUTBOX_FULL {
             let before = outbox.len();
-            let mut port = Port { packet: None, outbox };
-            self.interface.poll_egress(now, &mut port, &mut self.sockets);
+            self.round(now, outbox);
             if outbox.len() == before {
                 break;
             }
         }
+    }
+
+    /// Lets every socket send one frame.
+    fn round(&mut self, now: Instant, outbox: &mut Outbox) {
+        self.interface.poll_egress(now, &mut Port { packet: None, outbox }, &mut self.sockets);
     }
 
     /// Takes finished sockets out of the stack, and lets orphans go. Says when to look again.
@@ -286,6 +383,7 @@ impl Stack {
             due = due.into_iter().chain([orphan.until]).min();
             true
         });
+        self.recount();
         due
     }
 

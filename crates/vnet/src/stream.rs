@@ -21,6 +21,8 @@ use crate::{Handle, stack::Id};
 /// - Shutdown sends a FIN behind what was written and returns at once; reading goes on.
 /// - Dropping it never loses what was written: that is still delivered, as long as the guest keeps taking it.
 ///   Then a guest that has not finished, or was not heard out, sees a reset.
+/// - While the network is [frozen](crate::Network::freeze), what was received can be read, and writing fills the
+///   buffer.
 ///
 /// At most one task reads and one writes at a time.
 pub struct Stream {
@@ -105,6 +107,7 @@ impl AsyncWrite for Stream {
                 Poll::Pending
             }
             Ok(count) => {
+                state.call();
                 drop(state);
                 self.handle.shared.kick();
                 Poll::Ready(Ok(count))
@@ -119,7 +122,11 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shut = true;
-        self.handle.shared.lock().stack.finish(self.id);
+        let mut state = self.handle.shared.lock();
+        if state.stack.finish(self.id) {
+            state.call();
+        }
+        drop(state);
         self.handle.shared.kick();
         Poll::Ready(Ok(()))
     }
@@ -127,8 +134,12 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let now = self.handle.shared.now();
-        self.handle.shared.lock().stack.abandon(self.id, now);
+        let mut state = self.handle.shared.lock();
+        let now = state.clock.now();
+        if state.stack.abandon(self.id, now) {
+            state.call();
+        }
+        drop(state);
         self.handle.shared.kick();
     }
 }

@@ -374,8 +374,8 @@ proptest! {
                 Act::Read(count) => if let Some(id) = id {
                     let _ = bench.stack.socket(id).recv_slice(&mut buffer[..count]);
                 },
-                Act::Finish => if let Some(id) = id { bench.stack.finish(id) },
-                Act::Abandon => if let Some(id) = id.take() { bench.stack.abandon(id, bench.now) },
+                Act::Finish => if let Some(id) = id { bench.stack.finish(id); },
+                Act::Abandon => if let Some(id) = id.take() { bench.stack.abandon(id, bench.now); },
             }
             prop_assert!(bench.stack.connections.len() <= 1);
         }
