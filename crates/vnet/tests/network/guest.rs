@@ -20,6 +20,7 @@ use smoltcp::{
     },
 };
 use tokio::{io::Interest, net::UnixStream, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const V6: IpAddress = IpAddress::v6(0xfe80, 0, 0, 0, 0x0062, 0x74ff, 0xfe68, 0x0002);
 pub(crate) const V4: IpAddress = IpAddress::v4(169, 254, 77, 2);
@@ -71,7 +72,8 @@ pub(crate) struct Lease {
 }
 
 pub(crate) struct Guest {
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<io::Result<Machine>>,
+    stop: CancellationToken,
     pub(crate) records: Arc<Mutex<Vec<Record>>>,
     pub(crate) lease: Arc<Mutex<Option<Lease>>>,
 }
@@ -81,10 +83,21 @@ impl Guest {
     pub(crate) fn boot(connection: UnixStream, listeners: &[Listener]) -> Self {
         let records = Arc::new(Mutex::new(Vec::new()));
         let lease = Arc::new(Mutex::new(None));
-        let machine = Machine::new(connection, listeners, records.clone(), lease.clone());
+        Self::run(Machine::new(connection, listeners, records, lease))
+    }
+
+    fn run(machine: Machine) -> Self {
+        let (records, lease) = (machine.records.clone(), machine.lease.clone());
+        let stop = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the test ends it, or is ended with it")]
-        let task = tokio::spawn(machine.run());
-        Self { task, records, lease }
+        let task = tokio::spawn(machine.run(stop.clone()));
+        Self { task, stop, records, lease }
+    }
+
+    /// Stops its processors. Its memory is kept, and what is on the wire stays there.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.stop.cancel();
+        Stopped { machine: self.task.await.unwrap().unwrap(), since: tokio::time::Instant::now() }
     }
 
     pub(crate) async fn power_off(self) {
@@ -116,6 +129,34 @@ impl Guest {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("the guest got no lease");
+    }
+}
+
+/// A guest whose time stands still.
+pub(crate) struct Stopped {
+    machine: Machine,
+    since: tokio::time::Instant,
+}
+
+impl Stopped {
+    /// Lets it go on.
+    pub(crate) fn cont(mut self) -> Guest {
+        self.machine.start += self.since.elapsed();
+        Guest::run(self.machine)
+    }
+
+    /// Ends its QEMU, and with it all frames that QEMU held or had not read yet.
+    pub(crate) fn quit(&mut self) {
+        let (closed, _) = UnixStream::pair().unwrap();
+        self.machine.connection = closed;
+        self.machine.wire = Wire::default();
+    }
+
+    /// Goes on in another QEMU.
+    pub(crate) fn wake(mut self, connection: UnixStream) -> Guest {
+        self.quit();
+        self.machine.connection = connection;
+        self.cont()
     }
 }
 
@@ -164,7 +205,7 @@ struct Machine {
     processes: Vec<Process>,
     records: Arc<Mutex<Vec<Record>>>,
     lease: Arc<Mutex<Option<Lease>>>,
-    start: std::time::Instant,
+    start: tokio::time::Instant,
 }
 
 impl Machine {
@@ -191,7 +232,7 @@ impl Machine {
             processes: Vec::new(),
             records,
             lease,
-            start: std::time::Instant::now(),
+            start: tokio::time::Instant::now(),
         };
         for listener in listeners {
             for _ in 0..listener.backlog {
@@ -215,8 +256,8 @@ impl Machine {
         Instant::from_micros(self.start.elapsed().as_micros() as i64)
     }
 
-    async fn run(mut self) -> io::Result<()> {
-        loop {
+    async fn run(mut self, stop: CancellationToken) -> io::Result<Self> {
+        while !stop.is_cancelled() {
             let mut busy = self.wire.read(&self.connection)?;
             for _ in 0..200 {
                 self.interface.poll(self.now(), &mut self.wire, &mut self.sockets);
@@ -238,8 +279,10 @@ impl Machine {
             tokio::select! {
                 ready = self.connection.ready(interest) => drop(ready?),
                 () = tokio::time::sleep(delay.max(Duration::from_millis(1))) => {}
+                () = stop.cancelled() => {}
             }
         }
+        Ok(self)
     }
 
     /// Lets every program do what it can. Says whether one did something.
@@ -447,7 +490,8 @@ impl Device for Wire {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sent<'_>> {
-        (self.outgoing.len() < 1 << 20).then_some(Sent(&mut self.outgoing))
+        // Windows bound it. A refusal in a fast retransmission would end smoltcp's retransmissions.
+        Some(Sent(&mut self.outgoing))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

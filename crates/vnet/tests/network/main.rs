@@ -4,4 +4,5 @@
 
 mod guest;
 mod lifecycle;
+mod sleep;
 mod streams;
