@@ -251,3 +251,55 @@ async fn idle(shared: &Shared, connection: &UnixStream, wire: &mut Wire, turn: &
         } => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Context, Wake, Waker},
+    };
+
+    use crate::link::Family;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often a driver with a dial that nobody answers wakes up in an hour.
+    async fn wakes_in_an_hour(frozen: bool) -> usize {
+        let shared = Arc::new(Shared::new());
+        let (host, _qemu) = UnixStream::pair().unwrap();
+        shared.attach(host);
+        shared.lock().stack.open(Family::V6, 22).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut driver = pin!(run(shared.clone()));
+        let mut freeze = pin!(shared.freeze());
+        for second in 0..3600 {
+            if frozen && second == 2 {
+                assert!(freeze.as_mut().poll(&mut context).is_pending());
+                assert!(driver.as_mut().poll(&mut context).is_pending());
+                assert!(freeze.as_mut().poll(&mut context).is_ready());
+                wakes.0.store(0, Ordering::Relaxed);
+            }
+            assert!(driver.as_mut().poll(&mut context).is_pending());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        wakes.0.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_network_does_nothing() {
+        assert_eq!(wakes_in_an_hour(true).await, 0);
+        assert!(wakes_in_an_hour(false).await > 50);
+    }
+}

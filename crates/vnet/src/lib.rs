@@ -104,7 +104,7 @@ impl Network {
     /// Goes on over the connection that was there: the freeze is given up, or the same QEMU runs again. Does
     /// nothing if the network is not frozen.
     ///
-    /// Both ends say at once where they stand, and what a stopped QEMU dropped is sent again.
+    /// What is unconfirmed is sent again at once: a QEMU that stops drops what it holds.
     pub fn thaw(&self) {
         self.handle.shared.thaw();
     }
@@ -112,7 +112,7 @@ impl Network {
     /// Goes on with the same guest over a new QEMU's connection; the old one is let go. To be called before the
     /// guest runs. If the network is not frozen this is [`attach`](Self::attach).
     ///
-    /// Both ends say at once where they stand, and what was lost with the old connection is sent again.
+    /// What is unconfirmed is sent again at once: it may have been lost with the old QEMU.
     pub fn reattach(&self, connection: UnixStream) {
         self.handle.shared.reattach(connection);
     }

@@ -270,23 +270,11 @@ impl Stack {
         self.count.send_if_modified(|count| std::mem::replace(count, now) != now);
     }
 
-    /// To be called when the clock jumps by [`CATCH_UP`]: frames may have been lost, in both directions.
-    ///
-    /// The jump makes sockets with something unconfirmed send it again. The others say where they stand by a
-    /// keep-alive, to which the guest answers where it stands: an acknowledgement or an opened window that was
-    /// lost would else be missed for long, or for ever, since smoltcp starts no probe when it is written to.
+    /// To be called when the clock jumps by [`CATCH_UP`]: every timer of a socket is due, and none of an orphan.
     pub(crate) fn catch_up(&mut self) {
         self.catching_up = true;
-        for connection in self.connections.values_mut() {
-            if let Place::Live(handle) = connection.socket {
-                let socket = self.sockets.get_mut::<tcp::Socket>(handle);
-                // The first arms the timer, the second lets it fire but once.
-                socket.set_keep_alive(Some(CATCH_UP));
-                socket.set_keep_alive(None);
-            }
-            if let Some(orphan) = &mut connection.orphan {
-                orphan.until += CATCH_UP;
-            }
+        for orphan in self.connections.values_mut().filter_map(|connection| connection.orphan.as_mut()) {
+            orphan.until += CATCH_UP;
         }
     }
 

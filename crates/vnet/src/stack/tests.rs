@@ -303,8 +303,150 @@ fn a_guest_cannot_write_past_the_receive_buffer() {
     assert!((SOCKET_BUFFER - 16..=SOCKET_BUFFER).contains(&received), "{received} bytes");
 }
 
+impl Bench {
+    /// What the clock and the stack do at the end of a freeze.
+    fn catch_up(&mut self) {
+        self.stack.catch_up();
+        self.now += CATCH_UP;
+    }
+}
+
+#[test]
+fn what_is_unconfirmed_is_sent_again_when_it_goes_on() {
+    for back_off in 0..10 {
+        let mut bench = Bench::new();
+        let id = bench.accepted();
+        bench.turn();
+        assert!(!bench.stack.is_pending());
+        bench.stack.socket(id).send_slice(b"key").unwrap();
+        assert!(bench.stack.is_pending());
+        bench.turn();
+        for _ in 0..back_off {
+            bench.now = bench.stack.turn(bench.now, &mut bench.wire).unwrap().sockets_due.unwrap();
+            assert_eq!(bench.turn().len(), 1);
+        }
+        bench.catch_up();
+        let seen = bench.turn();
+        assert_eq!(seen.iter().map(|seen| seen.payload).collect::<Vec<_>>(), [3], "after {back_off} times");
+        bench.theirs += 3;
+        bench.put(segment(TcpControl::None, OURS, &[]));
+        bench.turn();
+        assert!(!bench.stack.is_pending());
+    }
+}
+
+#[test]
+fn a_closed_window_is_probed_when_it_goes_on() {
+    let mut bench = Bench::new();
+    let id = bench.accepted();
+    bench.turn();
+    bench.put(TcpRepr { window_len: 0, ..segment(TcpControl::None, OURS, &[]) });
+    bench.turn();
+    bench.stack.socket(id).send_slice(b"key").unwrap();
+    let mut waited = Duration::ZERO;
+    for _ in 0..8 {
+        let due = bench.stack.turn(bench.now, &mut bench.wire).unwrap().sockets_due.unwrap();
+        (waited, bench.now) = (due - bench.now, due);
+        bench.turn();
+    }
+    assert_eq!(waited, CATCH_UP, "the longest back-off there is");
+    bench.catch_up();
+    assert_eq!(bench.turn().iter().map(|seen| seen.payload).collect::<Vec<_>>(), [1]);
+    bench.put(segment(TcpControl::None, OURS, &[]));
+    assert_eq!(bench.turn().iter().map(|seen| seen.payload).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn going_on_leaves_an_idle_connection_idle() {
+    let mut bench = Bench::new();
+    let _id = bench.accepted();
+    bench.turn();
+    bench.catch_up();
+    assert!(bench.turn().is_empty());
+    let turn = bench.stack.turn(bench.now, &mut bench.wire).unwrap();
+    assert_eq!((turn.sockets_due, turn.orphans_due), (None, None));
+}
+
+/// A round trip is not taken to have lasted a minute, after which the next loss would cost as much.
+#[test]
+fn going_on_teaches_no_patience() {
+    let mut bench = Bench::new();
+    let id = bench.accepted();
+    bench.turn();
+    for freezes in 0..8 {
+        bench.stack.socket(id).send_slice(b"key").unwrap();
+        bench.turn();
+        bench.catch_up();
+        bench.theirs += 3;
+        bench.put(segment(TcpControl::None, OURS, &[]));
+        bench.turn();
+        bench.stack.socket(id).send_slice(b"key").unwrap();
+        bench.turn();
+        bench.theirs += 3;
+        bench.put(segment(TcpControl::None, OURS, &[]));
+        bench.turn();
+        bench.stack.socket(id).send_slice(b"key").unwrap();
+        bench.turn();
+        let due = bench.stack.turn(bench.now, &mut bench.wire).unwrap().sockets_due.unwrap();
+        assert!(due - bench.now <= Duration::from_secs(1), "{} after {freezes}", due - bench.now);
+        bench.theirs += 3;
+        bench.put(segment(TcpControl::None, OURS, &[]));
+        bench.turn();
+    }
+}
+
+#[test]
+fn a_dropped_stream_lingers_after_it_goes_on() {
+    let mut bench = Bench::new();
+    let id = bench.accepted();
+    bench.turn();
+    bench.stack.socket(id).send_slice(b"last words").unwrap();
+    assert!(bench.stack.abandon(id, bench.now), "the guest has not heard of it");
+    bench.catch_up();
+    let seen = bench.turn();
+    assert_eq!((seen.len(), resets(&seen)), (1, 0));
+    bench.now += LINGER - Duration::from_secs(1);
+    assert_eq!(resets(&bench.turn()), 0);
+    bench.now += Duration::from_secs(1);
+    bench.turn();
+    assert_eq!(resets(&bench.turn()), 1);
+    assert_eq!(*bench.stack.count().borrow(), 0);
+}
+
+#[test]
+fn what_is_pending_and_what_is_news() {
+    let mut bench = Bench::new();
+    let id = bench.stack.open(Family::V6, PORT).unwrap();
+    assert!(bench.stack.is_pending(), "a dial");
+    assert!(!bench.stack.abandon(id, bench.now), "that was given up");
+    bench.turn();
+    assert!(!bench.stack.is_pending());
+
+    let id = bench.accepted();
+    bench.put(segment(TcpControl::Psh, OURS, b"unread"));
+    bench.turn();
+    assert!(!bench.stack.is_pending(), "what is not read");
+    assert!(bench.stack.finish(id));
+    assert!(bench.stack.is_pending(), "an end");
+    assert!(!bench.stack.finish(id), "which is news once");
+    bench.turn();
+    bench.theirs += 1;
+    bench.put(segment(TcpControl::Fin, OURS + 6, &[]));
+    bench.turn();
+    assert!(!bench.stack.is_pending());
+    assert!(!bench.stack.abandon(id, bench.now), "both ends were heard");
+
+    let id = bench.accepted();
+    bench.turn();
+    assert!(bench.stack.abandon(id, bench.now));
+    assert!(bench.stack.is_pending(), "a reset");
+    bench.turn();
+    assert!(!bench.stack.is_pending());
+}
+
 #[derive(Debug, Clone)]
 enum Act {
+    CatchUp,
     Segment { control: TcpControl, seq: i32, ack: Option<i32>, window: u16, payload: usize },
     Turn,
     Wait(u64),
@@ -338,6 +480,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..2_000_000_usize).prop_map(Act::Read),
         1 => Just(Act::Finish),
         1 => Just(Act::Abandon),
+        1 => Just(Act::CatchUp),
     ]
 }
 
@@ -367,6 +510,7 @@ proptest! {
                     bench.put(TcpRepr { ack_number: ack.map(TcpSeqNumber), window_len: window, ..tcp });
                 }
                 Act::Turn => { bench.turn(); }
+                Act::CatchUp => bench.catch_up(),
                 Act::Wait(millis) => bench.now += Duration::from_millis(millis),
                 Act::Write(count) => if let Some(id) = id {
                     let _ = bench.stack.socket(id).send_slice(&buffer[..count]);
