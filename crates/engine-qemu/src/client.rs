@@ -2,11 +2,11 @@
 
 use std::{io, time::Duration};
 
-use berth_engine::{EngineError, Observed};
+use berth_engine::{EngineError, Lease, Observed, Usage};
 use tokio::{
     io::BufReader,
     net::UnixStream,
-    time::{sleep, timeout},
+    time::{sleep as pause, timeout},
 };
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     lock::VmLock,
     paths::{VmPaths, remove_file},
     protocol::{self, Denied, LineError, Reply, Request},
+    sleep,
 };
 
 /// A shim answers at once or something is wrong with it; the host may be busy, though.
@@ -22,8 +23,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const DIAL_WITHIN: Duration = Duration::from_secs(30);
 /// So long may a shim take from its lock to its socket, from unlinking its socket to its end, and QEMU to die after it.
 const IN_BETWEEN: Duration = Duration::from_secs(5);
-/// Writing the keys takes a program run in the guest, which may be busy too.
-const KEYS_WITHIN: Duration = Duration::from_secs(40);
+/// What takes a program run in the guest, which may be busy too.
+const SCRIPT_WITHIN: Duration = Duration::from_secs(50);
+/// Falling asleep takes a moment, waking a copy of the memory from a slow disk.
+const SLEEP_WITHIN: Duration = Duration::from_secs(60);
+const WAKE_WITHIN: Duration = Duration::from_secs(150);
 
 /// A connection to a shim that has not been asked anything yet.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ impl Shim {
                 Err(error) if nobody_listens(&error) => {}
                 // So many connect at once that the shim has not accepted them all.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && started.elapsed() < IN_BETWEEN => {
-                    sleep(Duration::from_millis(10)).await;
+                    pause(Duration::from_millis(10)).await;
                     continue;
                 }
                 Err(error) => {
@@ -70,7 +74,7 @@ impl Shim {
                         paths.socket.display()
                     )));
                 }
-                Ok(None) => sleep(Duration::from_millis(10)).await,
+                Ok(None) => pause(Duration::from_millis(10)).await,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => {
                     return Err(broken(format!("{} cannot be used: {error}", paths.lock().display())));
@@ -102,12 +106,59 @@ impl Shim {
 
     /// Asks for something that is answered with [`Reply::Done`].
     pub(crate) async fn tell(self, request: Request) -> Result<Asked<()>, EngineError> {
+        match self.answer(request).await? {
+            Asked::Told(reply) => done(reply, 0).map(Asked::Told),
+            Asked::Gone => Ok(Asked::Gone),
+        }
+    }
+
+    /// Has the shim of a sleeping VM end; `None` when the VM is not asleep.
+    pub(crate) async fn let_go(self) -> Result<Option<Asked<()>>, EngineError> {
+        match self.answer(Request::LetGo).await? {
+            // One that does not know the request has never put a VM to sleep.
+            Asked::Told(Reply::Denied { why: Denied::NotAsleep | Denied::Malformed }) => Ok(None),
+            Asked::Told(reply) => done(reply, 0).map(|()| Some(Asked::Told(()))),
+            Asked::Gone => Ok(Some(Asked::Gone)),
+        }
+    }
+
+    /// See [`berth_engine::Engine::usage`].
+    pub(crate) async fn usage(self) -> Result<Usage, EngineError> {
+        match self.answer(Request::Usage).await? {
+            Asked::Told(Reply::Usage { usage }) => Ok(usage),
+            Asked::Told(Reply::Denied { why }) => Err(denied(why, 0)),
+            Asked::Told(_) => Err(unfit()),
+            Asked::Gone => Err(EngineError::NotRunning),
+        }
+    }
+
+    /// See [`berth_engine::Engine::leases`].
+    pub(crate) async fn leases(self) -> Result<Vec<Lease>, EngineError> {
+        match self.answer(Request::Leases).await? {
+            Asked::Told(Reply::Leases { leases }) => Ok(leases),
+            Asked::Told(Reply::Denied { why }) => Err(denied(why, 0)),
+            Asked::Told(_) => Err(unfit()),
+            Asked::Gone => Err(EngineError::NotRunning),
+        }
+    }
+
+    async fn answer(self, request: Request) -> Result<Asked<Reply>, EngineError> {
         let limit = match request {
-            Request::SetAuthorizedKeys { .. } => KEYS_WITHIN,
-            _ => ANSWER_WITHIN,
+            Request::SetAuthorizedKeys { .. } | Request::Leases | Request::Tell { .. } | Request::Tidy => {
+                SCRIPT_WITHIN
+            }
+            Request::Sleep => SLEEP_WITHIN,
+            Request::Wake { .. } => WAKE_WITHIN,
+            Request::Dial { .. } => DIAL_WITHIN,
+            Request::Observe
+            | Request::Changed { .. }
+            | Request::Stop { .. }
+            | Request::Kill
+            | Request::LetGo
+            | Request::Usage => ANSWER_WITHIN,
         };
         match self.ask(request, limit).await? {
-            Asked::Told((reply, _)) => done(reply, 0).map(Asked::Told),
+            Asked::Told((reply, _)) => Ok(Asked::Told(reply)),
             Asked::Gone => Ok(Asked::Gone),
         }
     }
@@ -156,13 +207,19 @@ impl Shim {
 
 /// What is seen of a VM of which nobody runs a process. Blocks.
 pub(crate) fn observe_off(paths: &VmPaths) -> Observed {
-    if paths.disk().exists() { Observed::Off { ended: ending::read(paths) } } else { Observed::Missing }
+    if !paths.disk().exists() {
+        Observed::Missing
+    } else if sleep::is_asleep(paths) {
+        Observed::Asleep { called: false }
+    } else {
+        Observed::Off { ended: ending::read(paths) }
+    }
 }
 
 fn observed(reply: Reply) -> Result<Observed, EngineError> {
     match reply {
         Reply::Observed { observed } => Ok(observed),
-        Reply::Done => Err(unfit()),
+        Reply::Done | Reply::Usage { .. } | Reply::Leases { .. } => Err(unfit()),
         Reply::Denied { why } => Err(denied(why, 0)),
     }
 }
@@ -170,7 +227,7 @@ fn observed(reply: Reply) -> Result<Observed, EngineError> {
 fn done(reply: Reply, port: u16) -> Result<(), EngineError> {
     match reply {
         Reply::Done => Ok(()),
-        Reply::Observed { .. } => Err(unfit()),
+        Reply::Observed { .. } | Reply::Usage { .. } | Reply::Leases { .. } => Err(unfit()),
         Reply::Denied { why } => Err(denied(why, port)),
     }
 }
@@ -180,6 +237,9 @@ fn denied(why: Denied, port: u16) -> EngineError {
         Denied::NotRunning => EngineError::NotRunning,
         Denied::Refused => EngineError::Refused { port },
         Denied::TimedOut => EngineError::TimedOut,
+        Denied::InUse => EngineError::InUse,
+        Denied::WakeFailed { reason } => EngineError::WakeFailed { reason },
+        Denied::NotAsleep => unfit(),
         Denied::Failed { reason } => EngineError::Broken { reason },
         Denied::Malformed => unfit(),
         Denied::Version { speaks } => broken(format!(
@@ -211,7 +271,7 @@ mod tests {
     use crate::paths::StateDir;
 
     fn paths(dir: &tempfile::TempDir) -> VmPaths {
-        let paths = StateDir::open(dir.path()).unwrap().vm(&VmId::random());
+        let paths = StateDir::open(dir.path(), dir.path()).unwrap().vm(&VmId::random());
         std::fs::create_dir(&paths.dir).unwrap();
         paths
     }
@@ -232,7 +292,7 @@ mod tests {
         let paths = paths(&dir);
         let _held = VmLock::take(&paths, Duration::ZERO).await.unwrap().unwrap();
         let (found, _listener) = tokio::join!(Shim::find(&paths), async {
-            sleep(Duration::from_secs(1)).await;
+            pause(Duration::from_secs(1)).await;
             UnixListener::bind(&paths.socket).unwrap()
         });
         assert!(found.unwrap().is_some());
@@ -285,5 +345,13 @@ mod tests {
         assert_eq!(observe_off(&paths), Observed::Off { ended: None });
         ending::write(&paths, &Ending::Stopped).unwrap();
         assert_eq!(observe_off(&paths), Observed::Off { ended: Some(Ending::Stopped) });
+        for dir in [paths.warm(), paths.cold()] {
+            std::fs::create_dir(&dir.0).unwrap();
+            std::fs::write(dir.memory(), b"half made").unwrap();
+            assert!(matches!(observe_off(&paths), Observed::Off { .. }));
+            std::fs::write(dir.record(), b"").unwrap();
+            assert_eq!(observe_off(&paths), Observed::Asleep { called: false });
+            std::fs::remove_dir_all(&dir.0).unwrap();
+        }
     }
 }

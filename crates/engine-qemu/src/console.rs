@@ -30,6 +30,22 @@ pub(crate) async fn begin(paths: &VmPaths) -> io::Result<Console> {
     Ok(Console { paths: paths.clone(), file, kept: Vec::new() })
 }
 
+/// The console of a run that goes on.
+pub(crate) async fn resume(paths: &VmPaths) -> io::Result<Console> {
+    let kept = match tokio::fs::read(paths.console()).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(paths.console()).await?;
+    Ok(Console { paths: paths.clone(), file, kept })
+}
+
+/// Reads what comes all the same, since QEMU must not wait.
+pub(crate) async fn discard(mut line: UnixStream, why: &io::Error) {
+    tracing::warn!(error = %why, "the console's text cannot be kept");
+    let _ended = tokio::io::copy(&mut line, &mut tokio::io::sink()).await;
+}
+
 /// The console of a run, being written.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -128,7 +144,7 @@ mod tests {
     use crate::paths::StateDir;
 
     fn paths(dir: &tempfile::TempDir) -> VmPaths {
-        let paths = StateDir::open(dir.path()).unwrap().vm(&berth_model::VmId::random());
+        let paths = StateDir::open(dir.path(), dir.path()).unwrap().vm(&berth_model::VmId::random());
         fs::create_dir(&paths.dir).unwrap();
         paths
     }
@@ -159,6 +175,15 @@ mod tests {
         assert!(shown.ends_with("a line of the console\nthe end"));
         assert!(shown.starts_with("a line of the console\n"), "only whole lines");
         assert!(shown.len() <= SHOWN && shown.len() > SHOWN - 100);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_goes_on_is_written_behind_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        print(resume(&paths).await.unwrap(), b"one ").await;
+        print(resume(&paths).await.unwrap(), b"two").await;
+        assert_eq!(shown(&paths).unwrap(), "one two");
     }
 
     #[test]

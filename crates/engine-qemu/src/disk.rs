@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::{
     image::Image,
-    paths::{Entry, StateDir, VmPaths, private_dir, remove_file, sync_parent, write_durably},
+    paths::{Entry, StateDir, VmPaths, private_dir, remove_file, remove_tree, sync_parent, write_durably},
 };
 
 /// With less than this on the host's disk, in bytes, no VM is started: QEMU could not even keep its own books.
@@ -98,6 +98,7 @@ pub(crate) fn remove(state: &StateDir, vm: &VmId) -> Result<(), EngineError> {
     renamed
         .and_then(|()| sync_parent(&removing))
         .and_then(|()| remove_file(&paths.socket))
+        .and_then(|()| remove_tree(&paths.memory))
         .and_then(|()| remove_tree(&removing))
         .map_err(|error| refused(&removing, &error))
 }
@@ -118,14 +119,21 @@ pub(crate) fn list(state: &StateDir) -> Result<Vec<VmId>, EngineError> {
         }
     }
     found.sort_unstable();
+    forget_memory_of_others(state, &found)?;
     Ok(found)
 }
 
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Frees the memory of VMs that are gone.
+fn forget_memory_of_others(state: &StateDir, there: &[VmId]) -> Result<(), EngineError> {
+    let dir = state.memory();
+    for entry in fs::read_dir(dir).map_err(|error| refused(dir, &error))?.flatten() {
+        if let Entry::Vm(vm) = Entry::parse(&entry.file_name())
+            && !there.contains(&vm)
+        {
+            remove_tree(&entry.path()).map_err(|error| refused(dir, &error))?;
+        }
     }
+    Ok(())
 }
 
 fn refused(path: &Path, error: &io::Error) -> EngineError {
@@ -173,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn an_overlay_is_made_once_and_removed_with_its_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        let state = StateDir::open(&dir.path().join("state"), dir.path()).unwrap();
         let image = image(dir.path());
         let vm = VmId::random();
         let paths = state.vm(&vm);
@@ -194,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_smaller_than_the_images_is_refused_before_anything_is_made() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        let state = StateDir::open(&dir.path().join("state"), dir.path()).unwrap();
         let paths = state.vm(&VmId::random());
         let error = create(&paths, &image(dir.path()), 1 << 19).await.unwrap_err();
         assert!(error.to_string().contains("cannot be smaller"), "{error}");
@@ -204,21 +212,25 @@ mod tests {
     #[test]
     fn a_removal_that_was_interrupted_is_finished_by_the_next_list() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
+        let state = StateDir::open(dir.path(), dir.path()).unwrap();
         let (gone, kept) = (VmId::random(), VmId::random());
         fs::create_dir(state.removing(&gone)).unwrap();
         fs::write(state.removing(&gone).join("disk.qcow2"), b"x").unwrap();
         fs::create_dir(state.vm(&kept).dir).unwrap();
         fs::create_dir(state.vms().join("lost+found")).unwrap();
+        for vm in [gone, kept] {
+            fs::create_dir(&state.vm(&vm).memory).unwrap();
+        }
         assert_eq!(list(&state).unwrap(), [kept]);
         assert!(!state.removing(&gone).exists());
+        assert!(!state.vm(&gone).memory.exists() && state.vm(&kept).memory.exists());
         assert!(state.vms().join("lost+found").exists());
     }
 
     #[test]
     fn a_folder_that_is_made_anew_while_its_old_self_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
+        let state = StateDir::open(dir.path(), dir.path()).unwrap();
         let vm = VmId::random();
         fs::create_dir(state.removing(&vm)).unwrap();
         fs::write(state.removing(&vm).join("x"), b"").unwrap();

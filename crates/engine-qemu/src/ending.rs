@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn an_ending_is_read_back_and_rubbish_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = StateDir::open(dir.path()).unwrap().vm(&berth_model::VmId::random());
+        let paths = StateDir::open(dir.path(), dir.path()).unwrap().vm(&berth_model::VmId::random());
         fs::create_dir(&paths.dir).unwrap();
         assert_eq!(read(&paths), None);
         write(&paths, &cut_off()).unwrap();

@@ -1,8 +1,9 @@
-//! What the host has: a QEMU that is new enough, and room.
+//! The host's QEMU, and whether it is new enough.
 
 use std::{fmt, path::Path, process::Stdio, str::FromStr, time::Duration};
 
 use berth_engine::EngineError;
+use serde::{Deserialize, Serialize};
 use tokio::{process::Command, time::timeout};
 
 /// The oldest QEMU with `-netdev stream`.
@@ -12,11 +13,23 @@ const TESTED: QemuVersion = QemuVersion { major: 10, minor: 0, micro: 0 };
 const VERSION_WITHIN: Duration = Duration::from_secs(20);
 
 /// A version of QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct QemuVersion {
-    major: u32,
-    minor: u32,
-    micro: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) micro: u32,
+}
+
+impl QemuVersion {
+    /// The machine that this version knows, and those after it: a VM keeps it for as long as it does not boot.
+    pub(crate) fn machine_type(self) -> String {
+        format!("pc-i440fx-{}.{}", self.major, self.minor)
+    }
+
+    /// Whether a VM that fell asleep under one of them wakes under the other.
+    pub(crate) fn understands(self, other: Self) -> bool {
+        (self.major, self.minor) == (other.major, other.minor)
+    }
 }
 
 impl fmt::Display for QemuVersion {
@@ -80,31 +93,6 @@ fn judge(version: QemuVersion) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Refuses to start a VM whose memory the host does not have. Blocks.
-pub(crate) fn room_for(memory: u64) -> Result<(), EngineError> {
-    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
-    match available {
-        Some(available) if available < memory => Err(EngineError::NoRoom {
-            reason: format!(
-                "the host has {} of memory left and the VM needs {}: stop another VM, or try again later",
-                megabytes(available),
-                megabytes(memory)
-            ),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// proc_meminfo(5).
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes >> 20)
-}
-
 fn broken<T>(reason: String) -> Result<T, EngineError> {
     Err(EngineError::Broken { reason })
 }
@@ -136,18 +124,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_last_number_does_not_matter_to_a_sleep() {
+        assert_eq!(version("10.0.2").machine_type(), "pc-i440fx-10.0");
+        assert!(version("10.0.2").understands(version("10.0.11")));
+        assert!(!version("10.0.2").understands(version("10.1.2")));
+        assert!(!version("9.0.2").understands(version("10.0.2")));
+    }
+
     #[tokio::test]
     async fn a_missing_qemu_names_the_package() {
         let error = qemu_version(Path::new("/nonexistent/qemu-system-x86_64")).await.unwrap_err();
         assert!(error.to_string().ends_with("install the package qemu-system-x86"), "{error}");
         let error = qemu_version(Path::new("/bin/echo")).await.unwrap_err();
         assert!(error.to_string().ends_with("is it QEMU?"), "{error}");
-    }
-
-    #[test]
-    fn memory_that_is_not_there() {
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   23847 kB\n"), Some(23847 << 10));
-        assert_eq!(room_for(1 << 20), Ok(()));
-        assert!(matches!(room_for(u64::MAX), Err(EngineError::NoRoom { .. })));
     }
 }

@@ -37,7 +37,9 @@ mod paths;
 mod protocol;
 pub mod provision;
 mod qemu;
+mod room;
 pub mod shim;
+mod sleep;
 
 pub use accel::Accel;
 pub use egress::Egress;

@@ -41,6 +41,13 @@ impl VmLock {
     }
 }
 
+impl VmLock {
+    /// Another handle to the same lock, which holds it too.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
+
 impl AsFd for VmLock {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
@@ -59,7 +66,7 @@ mod tests {
     #[tokio::test]
     async fn one_at_a_time_and_inherited_copies_count() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = StateDir::open(dir.path()).unwrap().vm(&berth_model::VmId::random());
+        let paths = StateDir::open(dir.path(), dir.path()).unwrap().vm(&berth_model::VmId::random());
         std::fs::create_dir(&paths.dir).unwrap();
         let now = Duration::ZERO;
         let held = VmLock::take(&paths, now).await.unwrap().unwrap();

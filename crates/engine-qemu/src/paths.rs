@@ -8,9 +8,12 @@
 //!                   /shim.log         what the shim and QEMU complained about
 //!                   /ended.json       how the last run ended
 //!                   /lock             held by the shim and by QEMU, for as long as either lives
+//!                   /sleep/           a sleep that lasts: see `sleep`; .new while it is made, .used once it is over
+//!                   /unclaimed        it has been forked and has no identity of its own yet
 //!   <state>/vms/<id>.removing         half deleted; finished by the next list
 //!   <state>/run/<id>.sock             the shim
-//!   <state>/run/<id>.out              where QEMU asks the shim for a way out
+//!   <memory>/berth-<uid>-<state>/<id>/  the guest's memory while it runs, and a sleep that has not been copied yet;
+//!                                       `<state>` tells state folders apart, `<memory>` is a tmpfs
 //! ```
 
 use std::{
@@ -19,7 +22,7 @@ use std::{
     io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt},
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -27,19 +30,25 @@ use std::{
 use berth_engine::EngineError;
 use berth_model::VmId;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::sleep::SleepDir;
 
 /// What a path in a unix socket's address can be at most, without the NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 const REMOVING: &str = ".removing";
 
-/// The state folder.
+/// The state folder, and the folder for memory that belongs to it.
 #[derive(Debug, Clone)]
-pub(crate) struct StateDir(PathBuf);
+pub(crate) struct StateDir {
+    root: PathBuf,
+    memory: PathBuf,
+}
 
 impl StateDir {
     /// Makes the folders that are missing, readable by nobody else.
-    pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
-        let state = Self(path.to_owned());
+    pub(crate) fn open(path: &Path, memory_dir: &Path) -> Result<Self, EngineError> {
+        let mut state = Self { root: path.to_owned(), memory: PathBuf::new() };
         let longest = state.run().join(format!("{:016x}.sock", 0));
         let length = longest.as_os_str().len();
         if length > MAX_SOCKET_PATH {
@@ -51,31 +60,46 @@ impl StateDir {
                 ),
             });
         }
-        for dir in [state.0.clone(), state.vms(), state.run()] {
-            private_dir(&dir).map_err(|error| EngineError::Broken {
+        let made = |dir: &Path| {
+            private_dir(dir).map_err(|error| EngineError::Broken {
                 reason: format!("the folder {} cannot be made: {error}", dir.display()),
-            })?;
+            })
+        };
+        for dir in [state.root.clone(), state.vms(), state.run()] {
+            made(&dir)?;
         }
+        state.memory = memory_dir.join(memory_name(path));
+        made(&state.memory)?;
+        own_folder(&state.memory)?;
         Ok(state)
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder with a folder for the memory of each VM.
+    pub(crate) fn memory(&self) -> &Path {
+        &self.memory
+    }
+
     pub(crate) fn vms(&self) -> PathBuf {
-        self.0.join("vms")
+        self.root.join("vms")
     }
 
     fn run(&self) -> PathBuf {
-        self.0.join("run")
+        self.root.join("run")
     }
 
     pub(crate) fn accel_file(&self) -> PathBuf {
-        self.0.join("accel.json")
+        self.root.join("accel.json")
     }
 
     pub(crate) fn vm(&self, vm: &VmId) -> VmPaths {
         VmPaths {
             dir: self.vms().join(vm.to_string()),
             socket: self.run().join(format!("{vm}.sock")),
-            way_out: self.run().join(format!("{vm}.out")),
+            memory: self.memory.join(vm.to_string()),
         }
     }
 
@@ -108,7 +132,8 @@ impl Entry {
 pub(crate) struct VmPaths {
     pub(crate) dir: PathBuf,
     pub(crate) socket: PathBuf,
-    pub(crate) way_out: PathBuf,
+    /// The guest's memory, in a tmpfs.
+    pub(crate) memory: PathBuf,
 }
 
 impl VmPaths {
@@ -139,6 +164,56 @@ impl VmPaths {
     pub(crate) fn lock(&self) -> PathBuf {
         self.dir.join("lock")
     }
+
+    /// Says that the guest is a copy of another one until it has been given an identity of its own.
+    pub(crate) fn unclaimed(&self) -> PathBuf {
+        self.dir.join("unclaimed")
+    }
+
+    /// The memory while the VM runs, and its sleep until that is copied.
+    pub(crate) fn warm(&self) -> SleepDir {
+        SleepDir(self.memory.clone())
+    }
+
+    /// Its sleep on the disk.
+    pub(crate) fn cold(&self) -> SleepDir {
+        SleepDir(self.dir.join("sleep"))
+    }
+
+    /// Its sleep on the disk while it is being made.
+    pub(crate) fn cold_new(&self) -> SleepDir {
+        SleepDir(self.dir.join("sleep.new"))
+    }
+
+    /// Its sleep on the disk when it has ended, to be deleted.
+    pub(crate) fn cold_used(&self) -> SleepDir {
+        SleepDir(self.dir.join("sleep.used"))
+    }
+}
+
+/// One folder for each user and each state folder, whatever way leads there.
+fn memory_name(state: &Path) -> String {
+    let canonical = fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
+    let hash = Sha256::digest(canonical.as_os_str().as_bytes());
+    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("berth-{}-{hash}", rustix::process::geteuid().as_raw())
+}
+
+/// The folder for memory lies where everybody may make one: it has to be a folder, ours, and shut to others.
+fn own_folder(path: &Path) -> Result<(), EngineError> {
+    let found = fs::symlink_metadata(path);
+    let ours = found.as_ref().is_ok_and(|found| {
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
+    });
+    if ours {
+        return Ok(());
+    }
+    Err(EngineError::Broken {
+        reason: format!(
+            "{} belongs to somebody else or is open to others: delete it and start again",
+            path.display()
+        ),
+    })
 }
 
 /// Makes a folder that only its owner can enter; does nothing when it is there.
@@ -168,6 +243,14 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Deletes a folder and what is in it; it need not be there.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Deletes a file; it need not be there.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -184,7 +267,7 @@ mod tests {
     fn names_in_the_folder_of_vms() {
         let vm: VmId = "00112233445566ff".parse().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
+        let state = StateDir::open(dir.path(), dir.path()).unwrap();
         let name = |path: &Path| Entry::parse(path.file_name().unwrap());
         assert_eq!(name(&state.vm(&vm).dir), Entry::Vm(vm));
         assert_eq!(name(&state.removing(&vm)), Entry::Removing);
@@ -193,9 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_for_memory_that_others_can_see_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let state = StateDir::open(dir.path(), memory.path()).unwrap();
+        assert_eq!(state.memory(), StateDir::open(&dir.path().join("."), memory.path()).unwrap().memory());
+        fs::set_permissions(state.memory(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(StateDir::open(dir.path(), memory.path()).is_err());
+        fs::remove_dir(state.memory()).unwrap();
+        std::os::unix::fs::symlink(dir.path(), state.memory()).unwrap();
+        assert!(StateDir::open(dir.path(), memory.path()).is_err());
+    }
+
+    #[test]
     fn a_path_too_long_for_a_socket_is_refused_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let error = StateDir::open(&dir.path().join("x".repeat(100))).unwrap_err();
+        let error = StateDir::open(&dir.path().join("x".repeat(100)), dir.path()).unwrap_err();
         assert!(error.to_string().ends_with("Choose a shorter state_dir"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
     }

@@ -8,15 +8,16 @@
 //! ```
 //!
 //! A shim lives as long as its VM, so a newer engine meets older shims: nothing of version 1 may change its meaning,
-//! and a shim answers a version that it does not know with [`Denied::Version`].
+//! and a shim answers a version that it does not know with [`Denied::Version`]. It answers a request of version 1 that
+//! is newer than itself with [`Denied::Malformed`].
 
 use std::io;
 
-use berth_engine::Observed;
+use berth_engine::{Lease, Observed, Usage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 
-use crate::lines;
+use crate::{lines, shim::spec::GuestSpec};
 
 /// The version that is spoken.
 pub(crate) const VERSION: u32 = 1;
@@ -39,6 +40,22 @@ pub(crate) enum Request {
     Stop { patience_ms: u64 },
     /// Answered with [`Reply::Done`] at once.
     Kill,
+    /// Answered with [`Reply::Done`] when the VM is asleep and QEMU gone.
+    Sleep,
+    /// Answered with [`Reply::Done`] when the VM has gone on, or does not sleep. It is not running before it is observed
+    /// to be.
+    Wake { guest: GuestSpec },
+    /// Answered with [`Reply::Done`] at once, and a shim of a sleeping VM ends. The sleep stays. One of another VM stays,
+    /// and answers with [`Denied::NotAsleep`].
+    LetGo,
+    /// Answered with [`Reply::Usage`].
+    Usage,
+    /// Answered with [`Reply::Leases`].
+    Leases,
+    /// Answered with [`Reply::Done`] when the guest has shown it.
+    Tell { text: String },
+    /// Answered with [`Reply::Done`] when the guest has done it.
+    Tidy,
 }
 
 /// What a shim answers.
@@ -47,6 +64,8 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Done,
     Observed { observed: Observed },
+    Usage { usage: Usage },
+    Leases { leases: Vec<Lease> },
     Denied { why: Denied },
 }
 
@@ -60,6 +79,12 @@ pub(crate) enum Denied {
     Refused,
     /// The guest did not answer in time.
     TimedOut,
+    /// It does not sleep now, since somebody is connecting to it.
+    InUse,
+    /// What can be asked of a sleeping VM was asked of another.
+    NotAsleep,
+    /// It did not wake, and sleeps as before; a sentence without a full stop.
+    WakeFailed { reason: String },
     /// Something else; a sentence without a full stop.
     Failed { reason: String },
     /// The line was no request.
@@ -142,6 +167,12 @@ mod tests {
             Request::SetAuthorizedKeys { authorized_keys: "ssh-ed25519 AAAA\nssh-rsa BBBB\n".to_owned() },
             Request::Stop { patience_ms: 1 },
             Request::Kill,
+            Request::Sleep,
+            Request::LetGo,
+            Request::Usage,
+            Request::Leases,
+            Request::Tell { text: "“x”".to_owned() },
+            Request::Tidy,
         ] {
             let mut line = Vec::new();
             send(&mut line, request.clone()).await.unwrap();
@@ -151,7 +182,11 @@ mod tests {
         for reply in [
             Reply::Done,
             Reply::Observed { observed: failed },
+            Reply::Usage { usage: Usage { cpu: std::time::Duration::from_millis(1500), disk: 1, memory: 2 } },
+            Reply::Leases { leases: vec![] },
             Reply::Denied { why: Denied::Refused },
+            Reply::Denied { why: Denied::InUse },
+            Reply::Denied { why: Denied::WakeFailed { reason: "x".to_owned() } },
             Reply::Denied { why: Denied::Version { speaks: 7 } },
             Reply::Denied { why: Denied::Failed { reason: "x".to_owned() } },
         ] {

@@ -11,9 +11,10 @@ use std::{
     path::PathBuf,
 };
 
+use berth_model::VmId;
 use serde::{Deserialize, Serialize};
 
-use crate::{accel::Accel, egress};
+use crate::{accel::Accel, egress, paths::VmPaths};
 
 /// The agent's port, in the guest as `/dev/virtio-ports/org.qemu.guest_agent.0` and in QEMU's events.
 pub(crate) const AGENT_PORT: &str = "agent";
@@ -24,9 +25,13 @@ const WAY_OUT_MAC: &str = "02:62:74:68:00:03";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) accel: Accel,
+    /// QEMU's name for the board, with the version that first had it: `pc-i440fx-10.0`.
+    pub(crate) board: String,
     pub(crate) cpus: u32,
     /// Bytes.
     pub(crate) memory: u64,
+    /// Where they are, [`Machine::memory_bytes`] long.
+    pub(crate) memory_file: PathBuf,
     pub(crate) kernel: PathBuf,
     pub(crate) initrd: PathBuf,
     pub(crate) kernel_arguments: String,
@@ -34,6 +39,31 @@ pub(crate) struct Machine {
     pub(crate) disk: PathBuf,
     /// The name in lists of processes.
     pub(crate) name: String,
+}
+
+impl Machine {
+    /// The memory in whole megabytes, as QEMU wants it, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.next_multiple_of(1 << 20)
+    }
+
+    /// The same machine with the files of a VM, for one that was moved or forked since it fell asleep.
+    pub(crate) fn at(self, vm: VmId, paths: &VmPaths) -> Self {
+        Self { memory_file: paths.warm().memory(), disk: paths.disk(), name: Self::name(vm), ..self }
+    }
+
+    pub(crate) fn name(vm: VmId) -> String {
+        format!("berth-{vm}")
+    }
+}
+
+/// How the machine begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// From its firmware.
+    Boot,
+    /// It waits for the state of another run, and then to be told to go on.
+    Incoming,
 }
 
 /// Descriptors that QEMU inherits: connected unix sockets.
@@ -58,7 +88,7 @@ pub(crate) struct WayOutWires {
 }
 
 /// The arguments for QEMU, without the program.
-pub(crate) fn arguments(machine: &Machine, wires: &Wires) -> Vec<OsString> {
+pub(crate) fn arguments(machine: &Machine, wires: &Wires, begin: Begin) -> Vec<OsString> {
     let mut line = Line::default();
     line.flag("-nodefaults").flag("-no-user-config");
     line.add("-name", format!("{0},process={0}", machine.name));
@@ -66,13 +96,21 @@ pub(crate) fn arguments(machine: &Machine, wires: &Wires) -> Vec<OsString> {
     line.add("-display", "none");
     // A reboot stays a reboot, a power-off ends QEMU, and so does a panic that the guest reports.
     line.add("-action", "reboot=reset,shutdown=poweroff,panic=shutdown");
-    line.add("-machine", "pc,usb=off,vmport=off,dump-guest-core=off");
+    line.add(
+        "-machine",
+        format!("{},usb=off,vmport=off,dump-guest-core=off,memory-backend=ram", machine.board),
+    );
     match machine.accel {
         Accel::Kvm => line.add("-accel", "kvm").add("-cpu", "host"),
         Accel::Tcg => line.add("-accel", "tcg,thread=multi").add("-cpu", "max"),
     };
     line.add("-smp", machine.cpus.to_string());
-    line.add("-m", format!("size={}M", machine.memory.div_ceil(1 << 20)));
+    let megabytes = machine.memory_bytes() >> 20;
+    line.add("-m", format!("size={megabytes}M"));
+    // A file that outlives QEMU: to fall asleep, nothing of it has to be written.
+    let mut ram = OsString::from(format!("memory-backend-file,id=ram,size={megabytes}M,share=on,mem-path="));
+    ram.push(escaped(machine.memory_file.as_os_str()));
+    line.add("-object", ram);
     line.add("-kernel", &machine.kernel);
     line.add("-initrd", &machine.initrd);
     line.add("-append", &machine.kernel_arguments);
@@ -107,6 +145,9 @@ pub(crate) fn arguments(machine: &Machine, wires: &Wires) -> Vec<OsString> {
     line.add("-device", format!("virtserialport,id={AGENT_PORT},chardev=agent,name=org.qemu.guest_agent.0"));
     line.add("-device", "virtio-rng-pci");
     line.add("-device", "virtio-balloon-pci,free-page-reporting=on");
+    if begin == Begin::Incoming {
+        line.flag("-S").add("-incoming", "defer");
+    }
     line.0
 }
 
@@ -159,8 +200,10 @@ mod tests {
     fn machine() -> Machine {
         Machine {
             accel: Accel::Tcg,
+            board: "pc-i440fx-10.0".to_owned(),
             cpus: 2,
             memory: 1 << 30,
+            memory_file: "/shm/x,y/memory".into(),
             kernel: "/images/a/vmlinuz".into(),
             initrd: "/images/a/initrd".into(),
             kernel_arguments: "console=ttyS0 root=/dev/vda".to_owned(),
@@ -172,8 +215,10 @@ mod tests {
     const WIRES: Wires = Wires { control: 3, agent: 4, console: 5, network: 6, way_out: None };
 
     fn text(machine: &Machine, wires: &Wires) -> String {
-        let words: Vec<_> =
-            arguments(machine, wires).into_iter().map(|word| word.into_string().unwrap()).collect();
+        let words: Vec<_> = arguments(machine, wires, Begin::Boot)
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect();
         words.join(" ")
     }
 
@@ -184,7 +229,9 @@ mod tests {
             "-nodefaults -no-user-config -name berth-x,process=berth-x \
              -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny -display none \
              -action reboot=reset,shutdown=poweroff,panic=shutdown \
-             -machine pc,usb=off,vmport=off,dump-guest-core=off -accel tcg,thread=multi -cpu max -smp 2 -m size=1024M \
+             -machine pc-i440fx-10.0,usb=off,vmport=off,dump-guest-core=off,memory-backend=ram \
+             -accel tcg,thread=multi -cpu max -smp 2 -m size=1024M \
+             -object memory-backend-file,id=ram,size=1024M,share=on,mem-path=/shm/x,,y/memory \
              -kernel /images/a/vmlinuz -initrd /images/a/initrd -append console=ttyS0 root=/dev/vda \
              -chardev socket,id=control,fd=3 -mon chardev=control,mode=control \
              -chardev socket,id=console,fd=5 -device isa-serial,chardev=console \
@@ -197,6 +244,14 @@ mod tests {
              -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 \
              -device virtio-rng-pci -device virtio-balloon-pci,free-page-reporting=on"
         );
+    }
+
+    #[test]
+    fn a_machine_that_wakes_has_the_same_devices_and_waits() {
+        let words = |begin| arguments(&machine(), &WIRES, begin);
+        let (boot, wake) = (words(Begin::Boot), words(Begin::Incoming));
+        assert_eq!(wake.get(..boot.len()), Some(&boot[..]));
+        assert_eq!(wake.get(boot.len()..).unwrap(), ["-S", "-incoming", "defer"]);
     }
 
     #[test]

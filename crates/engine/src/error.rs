@@ -25,6 +25,15 @@ pub enum EngineError {
         /// A sentence without a full stop.
         reason: String,
     },
+    /// The VM did not wake. Its sleep is as it was: it may be tried again, or given up with `Engine::forget_sleep`.
+    #[error("{reason}")]
+    WakeFailed {
+        /// A sentence without a full stop.
+        reason: String,
+    },
+    /// The VM did not fall asleep, since a connection arrived in the same moment. It runs.
+    #[error("somebody is connecting to it")]
+    InUse,
     /// The host has no room for what was asked.
     #[error("{reason}")]
     NoRoom {

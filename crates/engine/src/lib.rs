@@ -15,6 +15,7 @@
 mod error;
 mod observed;
 mod spec;
+mod usage;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use error::EngineError;
 pub use observed::{Ending, Observed};
 pub use spec::{Guest, VmSpec};
+pub use usage::{Lease, Room, Usage};
 
 /// A connection to a port of a VM. Half-closing works in both directions; dropping it closes both.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -36,19 +38,37 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// from; nothing is undone by the drop.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Makes the VM's disk from the image. Does nothing when it is there.
+    /// Makes what new VMs of this size are forked from, so that they need not boot; may take minutes. Does nothing when
+    /// it is there, or where the engine knows no forks. Without it [`Engine::create`] makes VMs that boot.
+    async fn prepare(&self, spec: &VmSpec) -> Result<(), EngineError>;
+
+    /// Makes the VM from the image: asleep, where it can be forked, and otherwise off. Does nothing when it is there.
     async fn create(&self, vm: &VmId, spec: &VmSpec) -> Result<(), EngineError>;
 
-    /// Starts the VM and puts `guest` into it; returns when the VM answers ssh on port 22. Does nothing when it runs.
+    /// Has the VM run and puts `guest` into it: wakes it if it is asleep, boots it if it is off. Returns when it can be
+    /// connected to. Does nothing when it runs.
     ///
-    /// On an error nothing of the VM is running any more and its disk is as the guest left it.
+    /// On an error nothing of the VM is running any more. Its disk is as the guest left it, and a sleep as it was: one
+    /// that cannot be woken ([`EngineError::WakeFailed`]) is never given up unasked. A woken guest has the right time.
     async fn start(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError>;
 
+    /// Puts a running VM to sleep: memory, processes and connections are kept, and nothing of it runs. Does nothing when
+    /// it is asleep.
+    ///
+    /// # Errors
+    /// [`EngineError::InUse`] when a connection arrived in this moment: it runs on. [`EngineError::NotRunning`] when it
+    /// is off or boots. On any other error it runs on, too.
+    async fn sleep(&self, vm: &VmId) -> Result<(), EngineError>;
+
+    /// Gives up what a sleeping VM has in its memory, as pulling the plug does: it is off, and the next start boots it.
+    /// Does nothing when it is not asleep.
+    async fn forget_sleep(&self, vm: &VmId) -> Result<(), EngineError>;
+
     /// Asks the guest to shut down and waits up to `patience`; then ends it as pulling the plug would. Does nothing
-    /// when it is off.
+    /// when it is off. One that is asleep must be woken first, or it is [`EngineError::NotRunning`].
     async fn stop(&self, vm: &VmId, patience: Duration) -> Result<(), EngineError>;
 
-    /// Ends the VM if it runs and deletes its disk. Does nothing when there is none.
+    /// Ends the VM if it runs, and deletes its disk and its sleep. Does nothing when there is none.
     async fn remove(&self, vm: &VmId) -> Result<(), EngineError>;
 
     /// What the VM is doing right now.
@@ -56,18 +76,34 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Waits until [`Engine::observe`] would give something else than `known`, and gives that.
     ///
-    /// Sees what the guest does by itself: `poweroff`, `reboot`, a crash.
+    /// Sees what the guest does by itself: `poweroff`, `reboot`, a crash; and that a sleeping VM is called.
     async fn changed(&self, vm: &VmId, known: &Observed) -> Result<Observed, EngineError>;
 
     /// Every VM of which the engine has a disk or a process.
     async fn list(&self) -> Result<Vec<VmId>, EngineError>;
 
     /// Replaces the account's keys in a running guest, and what a later reboot in the guest gives it. A VM that is off
-    /// takes them at its next start, so this does nothing there.
+    /// or asleep takes them at its next start, so this does nothing there.
     async fn set_authorized_keys(&self, vm: &VmId, authorized_keys: &str) -> Result<(), EngineError>;
 
     /// Opens a connection to a TCP port of a running VM, or says why not.
     async fn dial(&self, vm: &VmId, port: u16) -> Result<Box<dyn Stream>, EngineError>;
+
+    /// What a running VM has used since it last began to run. [`EngineError::NotRunning`] for any other.
+    async fn usage(&self, vm: &VmId) -> Result<Usage, EngineError>;
+
+    /// What programs in a running guest hold it awake for; asks the guest, which may take a second and may lie.
+    async fn leases(&self, vm: &VmId) -> Result<Vec<Lease>, EngineError>;
+
+    /// Shows a line of text, without control characters, on every terminal in a running guest.
+    async fn tell(&self, vm: &VmId, text: &str) -> Result<(), EngineError>;
+
+    /// Has a running guest give back memory that it can do without, so that its sleep is small. Takes some seconds, in
+    /// which the guest runs on. Best effort.
+    async fn tidy(&self, vm: &VmId) -> Result<(), EngineError>;
+
+    /// What there is for VMs on this host.
+    async fn room(&self) -> Result<Room, EngineError>;
 
     /// The end of what the VM's console printed since its last start: at most 64 KiB, control characters removed but
     /// for line ends. Empty when it never ran.

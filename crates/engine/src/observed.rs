@@ -13,9 +13,16 @@ pub enum Observed {
         /// How it came to be off, where that is known.
         ended: Option<Ending>,
     },
+    /// Its memory is kept, and nothing of it runs. A VM that was forked from its image and never ran is asleep too.
+    Asleep {
+        /// Somebody's bytes wait for it on a connection that was open when it fell asleep, or the end of one does.
+        called: bool,
+    },
+    /// It is being woken. Connections are not possible yet.
+    Waking,
     /// It boots: at a start, or because the guest rebooted. Connections are not possible yet.
     Booting,
-    /// The guest has its account and keys, and its sshd has answered.
+    /// The guest has its account and keys, and its sshd has answered since it booted.
     Running,
     /// It was asked to shut down and has not finished.
     Stopping,

@@ -4,7 +4,10 @@
 //! a program that lies. Whatever comes is bounded in size and time, is believed in nothing but whether our own script
 //! said that it was done, and is never shown to anybody but in the shim's log.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
@@ -92,14 +95,32 @@ impl Agent {
         timeout(SYNC_WITHIN, self.sync_without_limit()).await.map_err(|_| AgentError::Silent)?
     }
 
-    /// Runs `script` with the guest's `/bin/sh` as root and waits for it.
+    /// An agent that never answers, for a VM that has no QEMU.
+    pub(super) fn nobody() -> io::Result<Self> {
+        UnixStream::pair().map(|(ours, _closed)| Self::new(ours))
+    }
+
+    /// Runs `script` with the guest's `/bin/sh` as root, waits for it, and gives what it printed on its standard output.
+    /// That is what the guest says: it may be anything, at most 256 KiB of it.
     ///
     /// # Errors
     /// [`AgentError::Script`] if its exit status is not 0; [`AgentError::Silent`] if it is not over within `limit`,
     /// and then it may still run.
-    pub(super) async fn run(&mut self, script: &str, limit: Duration) -> Result<(), AgentError> {
+    pub(super) async fn run(&mut self, script: &str, limit: Duration) -> Result<String, AgentError> {
         self.sync().await?;
         timeout(limit, self.run_without_limit(script)).await.map_err(|_| AgentError::Silent)?
+    }
+
+    /// Sets the guest's clock to the host's.
+    pub(super) async fn set_time(&mut self) -> Result<(), AgentError> {
+        self.sync().await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let set = async {
+            self.say("guest-set-time", &json!({ "time": u64::try_from(now.as_nanos()).unwrap_or(u64::MAX) }))
+                .await?;
+            self.read_answer().await
+        };
+        timeout(SYNC_WITHIN, set).await.map_err(|_| AgentError::Silent)?.map(drop)
     }
 
     /// Asks the guest to power off. Success means only that it was asked.
@@ -127,7 +148,7 @@ impl Agent {
         }
     }
 
-    async fn run_without_limit(&mut self, script: &str) -> Result<(), AgentError> {
+    async fn run_without_limit(&mut self, script: &str) -> Result<String, AgentError> {
         let arguments = json!({
             "path": "/bin/sh",
             // Read to its end first: no command of the script can take the rest of it for its own input.
@@ -145,7 +166,7 @@ impl Agent {
             let status: Status = understand(self.read_answer().await?)?;
             if status.exited {
                 return match status.exitcode {
-                    Some(0) => Ok(()),
+                    Some(0) => Ok(decoded(&status.out_data)),
                     other => Err(AgentError::Script {
                         status: other.unwrap_or(-1),
                         output: shown(&status.out_data) + &shown(&status.err_data),
@@ -200,8 +221,12 @@ fn understand<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, AgentEr
     serde_json::from_value(value).map_err(|_| AgentError::Nonsense)
 }
 
+fn decoded(base64: &str) -> String {
+    String::from_utf8_lossy(&BASE64.decode(base64).unwrap_or_default()).into_owned()
+}
+
 fn shown(base64: &str) -> String {
-    printable(&String::from_utf8_lossy(&BASE64.decode(base64).unwrap_or_default()))
+    printable(&decoded(base64))
 }
 
 /// What a guest says, made harmless for a log.
@@ -255,7 +280,7 @@ mod tests {
             }
         };
         let (result, ()) = tokio::join!(agent.run("echo hi", LIMIT), play);
-        result.unwrap();
+        assert_eq!(result.unwrap(), "hi\n");
     }
 
     #[tokio::test(start_paused = true)]

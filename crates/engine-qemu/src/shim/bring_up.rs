@@ -1,21 +1,31 @@
-//! From a guest that boots to one that can be entered: its agent, its account and keys, its sshd.
+//! From a guest that boots or has slept to one that can be entered: its agent, its account and keys, its sshd.
 
-use std::{sync::Arc, time::Duration};
-
-use berth_engine::Guest;
-use berth_vnet::{DialError, Network};
-use tokio::{
-    io::BufReader,
-    sync::{Mutex, watch},
-    time::{sleep, timeout},
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-use super::agent::{Agent, AgentError};
-use crate::{lines, provision};
+use berth_engine::Guest;
+use berth_vnet::DialError;
+use tokio::{io::BufReader, sync::watch, time::timeout};
+
+use super::{agent::AgentError, desk::Desk, gate::Gate};
+use crate::{
+    lines,
+    paths::{remove_file, sync_parent},
+    provision, sleep,
+};
 
 const SSH: u16 = 22;
 /// The script is short, but it runs while the rest of the guest boots.
 const SCRIPT_WITHIN: Duration = Duration::from_secs(60);
+/// A guest that was forked: its script, and its sshd's new beginning.
+const CLAIMED_WITHIN: Duration = Duration::from_secs(120);
+/// Keys are put in with one short program.
+const KEYS_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of the host's randomness for a guest that was forked: what its generator holds, and some more.
+const ENTROPY: usize = 64;
 const BANNER_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts at something that is still starting.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,12 +35,23 @@ const MAX_LINES: usize = 20;
 
 /// What it takes.
 pub(super) struct BringUp {
-    pub(super) agent: Arc<Mutex<Agent>>,
+    pub(super) desk: Arc<Desk>,
     /// Whether a program in the guest has the agent's port open.
     pub(super) port_open: watch::Receiver<bool>,
-    pub(super) network: Network,
+    pub(super) gate: Arc<Gate>,
     pub(super) guest: Arc<Guest>,
-    pub(super) within: Duration,
+    /// [`crate::paths::VmPaths::unclaimed`].
+    pub(super) unclaimed: PathBuf,
+    pub(super) from: From,
+}
+
+/// Where the guest comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// It boots, which may take so long.
+    Boot(Duration),
+    /// It has slept, and goes on.
+    Sleep,
 }
 
 impl BringUp {
@@ -38,35 +59,65 @@ impl BringUp {
     ///
     /// May be dropped at any time, and begun again.
     pub(super) async fn run(mut self) -> Result<Arc<Guest>, String> {
+        let within = match self.from {
+            From::Boot(within) => within,
+            From::Sleep if self.unclaimed.exists() => CLAIMED_WITHIN,
+            From::Sleep => {
+                self.give_what_is_new().await;
+                return Ok(self.guest);
+            }
+        };
         let mut missing = "its guest agent did not start";
-        let within = self.within;
-        let done = timeout(within, self.steps(&mut missing)).await;
-        match done {
+        match timeout(within, self.steps(&mut missing)).await {
             Ok(Ok(())) => Ok(self.guest),
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(format!("it did not come up within {} s: {missing}", within.as_secs())),
         }
     }
 
+    /// A guest that has slept has all that it needs, but for keys that were set meanwhile. An agent that does not answer
+    /// does not keep people out of their VM.
+    async fn give_what_is_new(&self) {
+        let wanted = sleep::keys_hash(&self.guest.authorized_keys);
+        if self.desk.given.borrow().as_ref() == Some(&wanted) {
+            return;
+        }
+        let give = async { self.desk.give_keys(&mut *self.desk.agent.lock().await, &self.guest).await };
+        match timeout(KEYS_WITHIN, give).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the guest did not take the keys"),
+            Err(_) => tracing::warn!("the guest did not take the keys in time"),
+        }
+    }
+
     async fn steps(&mut self, missing: &mut &'static str) -> Result<(), String> {
-        self.port_open
-            .wait_for(|open| *open)
-            .await
-            .map_err(|_| "its process on the host is gone".to_owned())?;
+        if let From::Boot(_) = self.from {
+            self.port_open
+                .wait_for(|open| *open)
+                .await
+                .map_err(|_| "its process on the host is gone".to_owned())?;
+        }
         *missing = "its guest agent does not answer";
         self.provision().await?;
+        self.gate.open();
         *missing = "its sshd does not answer";
         while !self.sshd_answers().await {
-            sleep(PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
 
     async fn provision(&self) -> Result<(), String> {
-        let script = provision::script(&self.guest);
+        let unclaimed = self.unclaimed.exists();
         loop {
-            let error = match self.agent.lock().await.run(&script, SCRIPT_WITHIN).await {
-                Ok(()) => return Ok(()),
+            let script = if unclaimed {
+                provision::fork_script(&self.guest, &rand::random::<[u8; ENTROPY]>(), SystemTime::now())
+            } else {
+                provision::script(&self.guest)
+            };
+            self.desk.given.send_replace(None);
+            let error = match self.desk.agent.lock().await.run(&script, SCRIPT_WITHIN).await {
+                Ok(_) => break,
                 Err(error) => error,
             };
             tracing::warn!(%error, "the guest is not set up yet");
@@ -78,13 +129,20 @@ impl BringUp {
                     return Err("its process on the host is gone".to_owned());
                 }
                 // An agent that restarts, or is not done starting: it may answer yet.
-                AgentError::Silent | AgentError::Nonsense => sleep(PAUSE).await,
+                AgentError::Silent | AgentError::Nonsense => tokio::time::sleep(PAUSE).await,
             }
         }
+        self.desk.given.send_replace(Some(sleep::keys_hash(&self.guest.authorized_keys)));
+        if unclaimed {
+            remove_file(&self.unclaimed)
+                .and_then(|()| sync_parent(&self.unclaimed))
+                .map_err(|error| format!("its folder on the host cannot be used: {error}"))?;
+        }
+        Ok(())
     }
 
     async fn sshd_answers(&self) -> bool {
-        match self.network.dial(SSH, BANNER_WITHIN).await {
+        match self.desk.network.dial(SSH, BANNER_WITHIN).await {
             Ok(stream) => timeout(BANNER_WITHIN, greets(BufReader::new(stream))).await.unwrap_or(false),
             Err(DialError::Refused | DialError::TimedOut | DialError::Detached | DialError::TooMany) => false,
         }

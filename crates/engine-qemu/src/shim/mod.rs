@@ -18,14 +18,22 @@
 //! only writer of what is observed and of how it ended. `ended.json` is written before the lock and the socket are let
 //! go: whoever finds nobody running the VM reads how it ended.
 
+mod act;
 mod agent;
 mod bring_up;
+mod desk;
+#[doc(hidden)]
+pub mod fault;
+mod gate;
 mod life;
+mod put_away;
 mod qemu;
 mod qmp;
 mod serve;
+mod settling;
 pub(crate) mod spec;
 mod supervisor;
+mod vm;
 mod wall;
 mod way_out;
 
@@ -43,24 +51,22 @@ use rustix::process::{Resource, Rlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, mpsc, oneshot, watch},
 };
 use tokio_util::task::TaskTracker;
 
 use self::{
     agent::Agent,
-    qmp::Qmp,
-    serve::{Command, Desk},
-    spec::{Hello, MAX_SPEC, ShimSpec},
-    supervisor::Supervisor,
-    way_out::{through_passt, through_user_network},
+    desk::{Command, Desk},
+    life::Life,
+    spec::{Begin, Hello, MAX_SPEC, ShimSpec},
+    supervisor::{Host, Outcome, Supervisor},
 };
 use crate::{
-    console,
-    egress::{self, WayOut},
     ending,
     lock::VmLock,
-    paths::{VmPaths, remove_file},
+    paths::{VmPaths, remove_file, remove_tree},
+    sleep,
 };
 
 /// A QEMU whose shim was killed takes a moment to die.
@@ -133,89 +139,95 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
         say(&Hello::Busy);
         return Ok(());
     };
-    ending::write(&spec.paths, &ending::cut_off())?;
-    remove_file(&spec.paths.socket)?;
-    let listener = UnixListener::bind(&spec.paths.socket)?;
-    say(&Hello::Owns);
-    let paths = spec.paths.clone();
-    let ending = match live(spec, listener, &lock).await {
-        Ok(ending) => ending,
-        Err(error) => {
-            tracing::error!(%error, "the VM does not start");
-            Ending::Failed { reason: "it could not be started on the host".to_owned() }
+    let (paths, begin) = (spec.paths, spec.begin);
+    match (&begin, sleep::is_asleep(&paths)) {
+        // Somebody else was quicker, and is done.
+        (Begin::Boot { .. }, true) | (Begin::Asleep, false) => {
+            say(&Hello::Busy);
+            return Ok(());
         }
-    };
-    tracing::info!(?ending, "the VM is off");
+        (Begin::Boot { .. }, false) | (Begin::Asleep, true) => {}
+    }
+    // If it is killed after a wake, there is nobody to write it. Written already, it costs a wake no time.
+    if ending::read(&paths) != Some(ending::cut_off()) {
+        ending::write(&paths, &ending::cut_off())?;
+    }
+    sleep::clear_leftovers(&paths)?;
+    remove_file(&paths.socket)?;
+    let listener = UnixListener::bind(&paths.socket)?;
+    say(&Hello::Owns);
+    let tasks = TaskTracker::new();
+    let lock_kept = lock.try_clone()?;
+    let host =
+        Host { vm: spec.vm, paths: paths.clone(), qemu: spec.qemu, way_out: spec.way_out, lock, tasks };
+    let outcome = live(host, begin, listener).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the VM does not start");
+        Outcome::Off(Ending::Failed { reason: "it could not be started on the host".to_owned() })
+    });
+    tracing::info!(?outcome, "the VM is off or asleep");
     // It goes with the process, and not before: what finds it free finds nothing of this shim.
-    std::mem::forget(lock);
-    let_go(&paths, &ending)
+    std::mem::forget(lock_kept);
+    let_go(&paths, &outcome)
 }
 
 /// On a full disk the ending that was written at the start has to do; the socket goes in any case.
-fn let_go(paths: &VmPaths, ending: &Ending) -> io::Result<()> {
-    if let Err(error) = ending::write(paths, ending) {
-        tracing::error!(%error, "how the VM ended cannot be kept");
+fn let_go(paths: &VmPaths, outcome: &Outcome) -> io::Result<()> {
+    if let Outcome::Off(ending) = outcome {
+        if let Err(error) = ending::write(paths, ending) {
+            tracing::error!(%error, "how the VM ended cannot be kept");
+        }
+        // It is the memory of nobody; whoever starts the VM next deletes what is left.
+        drop(remove_tree(&paths.memory));
     }
     remove_file(&paths.socket)
 }
 
-/// One run, from QEMU's start to its end.
-async fn live(spec: ShimSpec, listener: UnixListener, lock: &VmLock) -> io::Result<Ending> {
-    let tasks = TaskTracker::new();
-    let console = console::begin(&spec.paths).await?;
-    let started = qemu::start(&spec, lock, &tasks)?;
-    tasks.spawn(console.record(started.console));
-    match (spec.way_out, started.way_out) {
-        (WayOut::Passt { program }, Some((guest, _))) => {
-            tasks.spawn(async move { through_passt(guest, &program).await });
-        }
-        (WayOut::UserNetwork, Some((guest, Some(world)))) => {
-            tasks.spawn(through_user_network(guest, world, egress::USER_NETWORK_PREFIX));
-        }
-        _ => {}
-    }
-    let network = Network::spawn(&tasks);
-    network.attach(started.network);
-
-    let (observed, seen) = watch::channel(Observed::Booting);
+/// From here to the VM's end, or to a sleep that nobody has to be there for.
+async fn live(host: Host, begin: Begin, listener: UnixListener) -> io::Result<Outcome> {
+    let tasks = host.tasks.clone();
+    let (observed, seen) = watch::channel(match begin {
+        Begin::Boot { .. } => Observed::Booting,
+        Begin::Asleep => Observed::Asleep { called: false },
+    });
     let (commands, asked) = mpsc::channel(COMMANDS);
     let desk = Arc::new(Desk {
         observed: seen,
         commands: commands.clone(),
-        guest: watch::Sender::new(Arc::new(Guest::from(spec.guest))),
-        agent: Arc::new(Mutex::new(Agent::new(started.agent))),
-        network,
+        guest: watch::Sender::new(None),
+        given: watch::Sender::new(None),
+        agent: Arc::new(Mutex::new(Agent::nobody()?)),
+        network: Network::spawn(&tasks),
+        qemu: watch::Sender::new(None),
+        memory: host.paths.warm().memory(),
     });
     tasks.spawn(serve::serve(listener, Arc::clone(&desk), tasks.clone()));
     tasks.spawn(stop_when_the_host_does(commands)?);
-
-    let mut qemu = started.child;
-    let mut complaints = started.complaints;
-    let (qmp, events) = tokio::select! {
-        opened = Qmp::open(started.control, &tasks) => match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::error!(%error, "QEMU does not come up");
-                drop(qemu.start_kill());
-                let status = qemu.wait().await?;
-                return Ok(Ending::Failed { reason: complaints.explain(Some(status)).await });
-            }
-        },
-        status = qemu.wait() => {
-            return Ok(Ending::Failed { reason: complaints.explain(Some(status?)).await });
+    let mut supervisor = Supervisor::new(host, Arc::clone(&desk), asked, observed);
+    let effects = match begin {
+        Begin::Boot { machine, guest } => {
+            desk.guest.send_replace(Some(Arc::new(Guest::from(guest))));
+            supervisor.boot(machine)?;
+            vec![]
+        }
+        Begin::Asleep => {
+            let (life, effects) = Life::asleep();
+            supervisor.life = life;
+            effects
         }
     };
-    let supervisor = Supervisor {
-        qemu,
-        complaints,
-        qmp: Arc::new(qmp),
-        events,
-        commands: asked,
-        observed,
-        desk,
-        boot_within: spec.boot_within,
-    };
-    Ok(supervisor.run().await)
+    Ok(supervisor.run(effects).await)
+}
+
+/// Does something that blocks, on a thread that nothing waits for at the end of the process.
+fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> impl Future<Output = io::Result<T>> {
+    let (tell, told) = oneshot::channel();
+    let begun = std::thread::Builder::new().spawn(move || drop(tell.send(work())));
+    async move {
+        begun?;
+        told.await.unwrap_or_else(|_| Err(io::Error::other("a thread of the shim ended")))
+    }
 }
 
 fn stop_when_the_host_does(commands: mpsc::Sender<Command>) -> io::Result<impl Future<Output = ()>> {
@@ -237,12 +249,12 @@ mod tests {
     #[test]
     fn the_socket_goes_also_when_the_ending_cannot_be_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = StateDir::open(dir.path()).unwrap().vm(&berth_model::VmId::random());
+        let paths = StateDir::open(dir.path(), dir.path()).unwrap().vm(&berth_model::VmId::random());
         std::fs::create_dir_all(paths.ended().join("in the way")).unwrap();
         std::fs::create_dir_all(paths.socket.parent().unwrap()).unwrap();
         std::fs::write(&paths.socket, "").unwrap();
         assert!(ending::write(&paths, &Ending::PoweredOff).is_err(), "what the test is about");
-        let_go(&paths, &Ending::PoweredOff).unwrap();
+        let_go(&paths, &Outcome::Off(Ending::PoweredOff)).unwrap();
         assert!(!paths.socket.exists());
     }
 }

@@ -6,6 +6,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -19,14 +20,14 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::spec::ShimSpec;
+use super::{fault, gate::Wires};
 use crate::{
     egress::WayOut,
     inherit,
     launch::KEEP_MAPPING,
     lines,
     lock::VmLock,
-    qemu::{self, WayOutWires, Wires},
+    qemu::{self, Begin, Machine, WayOutWires},
 };
 
 /// The longest line of QEMU's complaints, in bytes, and how many of them go to the log in one run.
@@ -38,26 +39,38 @@ const COMPLAINTS_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Started {
     pub(super) child: Child,
     pub(super) complaints: Complaints,
+    pub(super) lines: Lines,
+    pub(super) wires: Wires,
+}
+
+/// The wires that do not lead into a network.
+pub(super) struct Lines {
     pub(super) control: UnixStream,
     pub(super) agent: UnixStream,
     pub(super) console: UnixStream,
-    pub(super) network: UnixStream,
-    /// The NIC that leads out, and QEMU's user network where that is the world.
-    pub(super) way_out: Option<(UnixStream, Option<UnixStream>)>,
+}
+
+/// What a QEMU is to be.
+pub(super) struct Order<'a> {
+    pub(super) program: &'a Path,
+    pub(super) machine: &'a Machine,
+    /// Which NIC it has besides the private network's, whether anything is behind it or not.
+    pub(super) way_out: &'a WayOut,
+    pub(super) begin: Begin,
 }
 
 /// Starts QEMU. It holds the lock for as long as it lives, and dies with the thread that calls this.
-pub(super) fn start(spec: &ShimSpec, lock: &VmLock, tasks: &TaskTracker) -> io::Result<Started> {
+pub(super) fn start(order: &Order<'_>, lock: &VmLock, tasks: &TaskTracker) -> io::Result<Started> {
     let (control, qemu_control) = inherit::wire()?;
     let (agent, qemu_agent) = inherit::wire()?;
     let (console, qemu_console) = inherit::wire()?;
     let (network, qemu_network) = inherit::wire()?;
-    let out = match spec.way_out {
+    let out = match order.way_out {
         WayOut::Nothing => None,
         WayOut::Passt { .. } => Some((inherit::wire()?, None)),
         WayOut::UserNetwork => Some((inherit::wire()?, Some(inherit::wire()?))),
     };
-    let wires = Wires {
+    let wires = qemu::Wires {
         control: qemu_control.as_raw_fd(),
         agent: qemu_agent.as_raw_fd(),
         console: qemu_console.as_raw_fd(),
@@ -80,15 +93,21 @@ pub(super) fn start(spec: &ShimSpec, lock: &VmLock, tasks: &TaskTracker) -> io::
     // setpriv (util-linux) becomes QEMU: the kernel kills it when the thread of its parent that started it ends.
     #[expect(clippy::disallowed_methods, reason = "this crate runs QEMU")]
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]).arg(&spec.qemu);
-    command.args(qemu::arguments(&spec.machine, &wires));
+    command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]).arg(order.program);
+    command.args(qemu::arguments(order.machine, &wires, order.begin));
     command.env_remove(KEEP_MAPPING);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut descriptors: Vec<_> = inherited.iter().map(AsFd::as_fd).collect();
     descriptors.push(lock.as_fd());
     let mut child = inherit::spawn(&mut command, &descriptors)?;
+    fault::has_qemu(child.id().unwrap_or_default());
     let complaints = Complaints::read(child.stderr.take(), tasks);
-    Ok(Started { child, complaints, control, agent, console, network, way_out })
+    Ok(Started {
+        child,
+        complaints,
+        lines: Lines { control, agent, console },
+        wires: Wires { network, way_out },
+    })
 }
 
 /// What QEMU writes on its standard error: to the log, and remembered where it explains an end.
@@ -135,6 +154,10 @@ async fn listen(mut stderr: impl tokio::io::AsyncBufRead + Unpin) -> Option<&'st
 fn known(complaint: &str) -> Option<&'static str> {
     let reasons = [
         ("Cannot allocate memory", "the host has no memory left for it"),
+        ("unsupported machine type", "the QEMU of this host does not know its kind of machine"),
+        ("Could not access KVM kernel module", "it ran under KVM before, which the host does not have now"),
+        ("failed to initialize kvm", "it ran under KVM before, which the host does not have now"),
+        ("load of migration failed", "QEMU does not understand what was kept of its devices"),
         ("No space left on device", "the host's disk is full"),
         ("Could not open backing file", "its image is missing on the host"),
         ("could not load kernel", "its image is missing on the host"),

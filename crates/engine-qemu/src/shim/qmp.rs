@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::lines;
+use crate::{host::QemuVersion, lines};
 
 /// The longest line in bytes. What we ask for is answered in a few hundred.
 const MAX_LINE: usize = 1 << 20;
@@ -71,7 +71,11 @@ pub(super) enum QmpError {
 
 /// The way to say commands.
 #[derive(Debug)]
-pub(super) struct Qmp(Mutex<Conversation>);
+pub(super) struct Qmp {
+    conversation: Mutex<Conversation>,
+    /// Who is at the other end.
+    pub(super) version: QemuVersion,
+}
 
 #[derive(Debug)]
 struct Conversation {
@@ -88,21 +92,23 @@ impl Qmp {
     ) -> Result<(Self, mpsc::Receiver<QmpEvent>), QmpError> {
         let (reader, writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
-        timeout(GREETING_WITHIN, lines::read_line(&mut reader, MAX_LINE))
+        let greeting = timeout(GREETING_WITHIN, lines::read_line(&mut reader, MAX_LINE))
             .await
             .map_err(|_| QmpError::TimedOut)??
             .ok_or(QmpError::Closed)?;
+        let Greeting { qmp: Greeted { version: Versions { qemu: version } } } =
+            serde_json::from_slice(&greeting).map_err(io::Error::from)?;
         let (events, seen) = mpsc::channel(EVENTS);
         let (answers, replies) = mpsc::channel(4);
         tasks.spawn(listen(reader, events, answers));
-        let qmp = Self(Mutex::new(Conversation { writer, replies, last: 0 }));
+        let qmp = Self { conversation: Mutex::new(Conversation { writer, replies, last: 0 }), version };
         qmp.execute("qmp_capabilities", &json!({})).await?;
         Ok((qmp, seen))
     }
 
     /// Says a command and waits for its reply. When the future is dropped the command may or may not be done.
     pub(super) async fn execute(&self, command: &str, arguments: &Value) -> Result<Value, QmpError> {
-        timeout(ANSWER_WITHIN, async { self.0.lock().await.execute(command, arguments).await })
+        timeout(ANSWER_WITHIN, async { self.conversation.lock().await.execute(command, arguments).await })
             .await
             .map_err(|_| QmpError::TimedOut)?
     }
@@ -150,6 +156,22 @@ async fn listen(
             Err(error) => tracing::warn!(%error, "QEMU said something that is not understood"),
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Greeting {
+    #[serde(rename = "QMP")]
+    qmp: Greeted,
+}
+
+#[derive(Deserialize)]
+struct Greeted {
+    version: Versions,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    qemu: QemuVersion,
 }
 
 #[derive(Deserialize)]
@@ -209,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    const GREETING: &[u8] = b"{\"QMP\":{\"version\":{},\"capabilities\":[\"oob\"]}}\r\n";
+    const GREETING: &[u8] = b"{\"QMP\":{\"version\":{\"qemu\":{\"micro\":2,\"minor\":0,\"major\":10},\"package\":\"\"},\"capabilities\":[]}}\r\n";
 
     /// QEMU, so far as it is played: greets, accepts the capabilities, then does `rest`.
     async fn open_with<F>(
@@ -236,6 +258,7 @@ mod tests {
     async fn replies_find_their_command_between_events() {
         let (opened, mut qemu) = open_with(async |stream| stream).await;
         let (qmp, mut events) = opened.unwrap();
+        assert_eq!(qmp.version.to_string(), "10.0.2");
         let answer = async {
             let mut line = String::new();
             qemu.read_line(&mut line).await.unwrap();

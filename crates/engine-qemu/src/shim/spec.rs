@@ -1,7 +1,7 @@
 //! What a shim is told at its start, on its standard input: it holds the guest's host key, so it is in no file and on
 //! no command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use berth_engine::{EngineError, Guest};
 use berth_model::{AccountName, Secret, VmId};
@@ -18,21 +18,36 @@ pub(crate) struct ShimSpec {
     pub(crate) vm: VmId,
     pub(crate) paths: VmPaths,
     pub(crate) qemu: PathBuf,
-    pub(crate) machine: Machine,
+    /// What leads out on this host now.
     pub(crate) way_out: WayOut,
-    /// How long the guest may take from a boot to an answer of its sshd.
-    pub(crate) boot_within: Duration,
-    pub(crate) guest: GuestSpec,
+    pub(crate) begin: Begin,
+}
+
+/// What a shim finds, and what it does at first.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
+pub(crate) enum Begin {
+    /// The VM is off: it boots.
+    Boot { machine: Machine, guest: GuestSpec },
+    /// The VM is asleep: it waits to be woken, or does what is left to do.
+    Asleep,
 }
 
 /// [`Guest`], as it travels.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GuestSpec {
     hostname: String,
     names: Vec<String>,
     user: AccountName,
     authorized_keys: String,
     host_key: String,
+}
+
+impl std::fmt::Debug for GuestSpec {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("GuestSpec").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl From<&Guest> for GuestSpec {

@@ -1,170 +1,246 @@
 //! The one task that decides: it hears what happens, lets [`Life`] judge, and does what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use berth_engine::{Ending, Guest, Observed};
 use serde_json::json;
 use tokio::{
-    process::Child,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
-    bring_up::BringUp,
+    desk::{Command, Desk},
     life::{Effect, Event, Life},
-    qemu::Complaints,
-    qmp::{Qmp, QmpEvent},
-    serve::{Command, Desk},
+    put_away::Opened,
+    qmp::QmpEvent,
+    settling::Settling,
+    vm::{News, Vm, at},
 };
-use crate::qemu::AGENT_PORT;
+use crate::{egress::WayOut, lock::VmLock, paths::VmPaths, protocol::Denied, qemu::AGENT_PORT};
 
 /// The firmware resets a PC a second time, a moment after the first: both are one boot.
 const ONE_RESET: Duration = Duration::from_millis(500);
-/// A guest that boots does not hear the power button yet.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// QEMU writes back what it holds when it is told to quit; then it is killed.
-const QUIT_WITHIN: Duration = Duration::from_secs(5);
-/// What QEMU said last may still be on its way when its process is gone.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 /// A guest whose disk could not grow goes on when there may be room again.
 const TRY_DISK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Everything that one run of a VM consists of.
+/// What the shim was given, and keeps.
+pub(super) struct Host {
+    pub(super) vm: berth_model::VmId,
+    pub(super) paths: VmPaths,
+    pub(super) qemu: PathBuf,
+    /// What leads out on this host now.
+    pub(super) way_out: WayOut,
+    pub(super) lock: VmLock,
+    pub(super) tasks: TaskTracker,
+}
+
+/// How a shim ends.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The VM is off.
+    Off(Ending),
+    /// The VM is asleep, and nothing is left to do.
+    Left,
+}
+
+/// What has been waited for beside the events.
+pub(super) enum Work {
+    Event(Event),
+    /// A QEMU that boots.
+    Opened(Opened),
+    /// A QEMU that has everything.
+    TakenUp(Opened),
+}
+
+type Answers = Vec<oneshot::Sender<Result<(), Denied>>>;
+
+/// See the module's documentation. What it does about an [`Effect`] is in `act`.
 pub(super) struct Supervisor {
-    pub(super) qemu: Child,
-    pub(super) complaints: Complaints,
-    pub(super) qmp: Arc<Qmp>,
-    pub(super) events: mpsc::Receiver<QmpEvent>,
+    pub(super) host: Host,
+    pub(super) life: Life,
+    pub(super) vm: Option<Vm>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) observed: watch::Sender<Observed>,
     pub(super) desk: Arc<Desk>,
-    pub(super) boot_within: Duration,
-}
-
-/// What the loop carries from one event to the next.
-struct Course {
-    life: Life,
-    port_open: watch::Sender<bool>,
+    pub(super) port_open: watch::Sender<bool>,
     /// At most one, which answers whether the guest came up.
-    bring_up: JoinSet<Result<Arc<Guest>, String>>,
+    pub(super) bring_up: JoinSet<Result<Arc<Guest>, String>>,
+    /// Opening QEMU's control channel, putting the guest away, taking it up: at most one, and what it comes to.
+    pub(super) work: JoinSet<Work>,
     /// Asking the guest to go, or QEMU to go on; given up with the loop.
-    errands: JoinSet<()>,
-    wait_until: Option<Instant>,
-    kill_at: Option<Instant>,
-    last_reset: Option<Instant>,
-    heard_out: bool,
+    pub(super) errands: JoinSet<()>,
+    pub(super) settling: Settling,
+    /// To give up copying a sleep back.
+    pub(super) restoring: Arc<AtomicBool>,
+    /// Ending the sleep: QEMU is not listened to, because what it says comes after that.
+    pub(super) resuming: bool,
+    pub(super) wait_until: Option<Instant>,
+    pub(super) sleepers: Answers,
+    pub(super) wakers: Answers,
+    /// What is to be judged before anything else is heard.
+    pub(super) queue: VecDeque<Event>,
 }
 
 impl Supervisor {
-    /// Runs until QEMU is gone, and tells how that came.
-    pub(super) async fn run(mut self) -> Ending {
-        let mut course = Course {
-            life: Life::new(),
+    pub(super) fn new(
+        host: Host,
+        desk: Arc<Desk>,
+        commands: mpsc::Receiver<Command>,
+        observed: watch::Sender<Observed>,
+    ) -> Self {
+        Self {
+            host,
+            life: Life::booting(),
+            vm: None,
+            commands,
+            observed,
+            desk,
             port_open: watch::Sender::new(false),
             bring_up: JoinSet::new(),
+            work: JoinSet::new(),
             errands: JoinSet::new(),
+            settling: Settling::default(),
+            restoring: Arc::default(),
+            resuming: false,
             wait_until: None,
-            kill_at: None,
-            last_reset: None,
-            heard_out: false,
-        };
-        self.bring_up(&mut course);
-        loop {
-            let event = self.next(&mut course).await;
-            tracing::debug!(?event, "what happened");
-            for effect in course.life.step(event) {
-                if let Some(ending) = self.act(&mut course, effect) {
-                    return ending;
-                }
-            }
-            self.observed.send_if_modified(|observed| {
-                let now = course.life.observed();
-                let changed = *observed != now;
-                *observed = now;
-                changed
-            });
+            sleepers: Vec::new(),
+            wakers: Vec::new(),
+            queue: VecDeque::new(),
         }
     }
 
-    async fn next(&mut self, course: &mut Course) -> Event {
+    /// Runs until the VM is off or asleep and done with; `effects` come first.
+    pub(super) async fn run(mut self, mut effects: Vec<Effect>) -> Outcome {
         loop {
+            for effect in effects {
+                if let Some(outcome) = self.act(effect).await {
+                    return outcome;
+                }
+            }
+            self.show();
+            let event = self.next().await;
+            tracing::debug!(?event, "what happened");
+            effects = self.life.step(event);
+            // Before those who asked are answered, they can see it.
+            self.show();
+        }
+    }
+
+    fn show(&self) {
+        self.observed.send_if_modified(|observed| {
+            let now = self.life.observed();
+            let changed = *observed != now;
+            *observed = now;
+            changed
+        });
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return event;
+            }
+            let asleep = (self.life.may_be_called(), self.life.may_leave());
+            let network = self.desk.network.clone();
             tokio::select! {
                 biased;
-                event = self.events.recv(), if !course.heard_out => match event {
-                    Some(event) => {
-                        if let Some(event) = self.heard(course, event) {
-                            return event;
-                        }
+                news = Vm::news(&mut self.vm), if !self.resuming => {
+                    if let Some(event) = self.heard(news).await {
+                        return event;
                     }
-                    None => {
-                        course.heard_out = true;
-                        return Event::ControlLost;
+                }
+                Some(command) = self.commands.recv() => return self.asked(command),
+                Some(worked) = self.work.join_next() => {
+                    if let Some(event) = self.worked(worked) {
+                        return event;
                     }
-                },
-                Some(command) = self.commands.recv() => return match command {
-                    Command::Stop(patience) => Event::StopAsked(patience),
-                    Command::Kill => Event::KillAsked,
-                },
-                Some(brought_up) = course.bring_up.join_next() => match brought_up {
-                    Ok(Ok(guest)) if Arc::ptr_eq(&guest, &self.desk.guest.borrow()) => return Event::CameUp,
+                }
+                Some(brought_up) = self.bring_up.join_next() => match brought_up {
+                    Ok(Ok(guest)) if self.is_wanted(&guest) => return Event::CameUp,
                     // The keys have changed while it came up.
-                    Ok(Ok(_)) => self.bring_up(course),
+                    Ok(Ok(_)) => self.bring_up_again(),
                     Ok(Err(reason)) => return Event::BringUpFailed(reason),
                     Err(_) => return Event::BringUpFailed("its shim met an error of its own".to_owned()),
                 },
-                Some(_) = course.errands.join_next() => {}
-                () = at(course.wait_until) => {
-                    course.wait_until = None;
+                settled = self.settling.settled() => return Event::Settled(settled),
+                () = network.called(), if asleep.0 => return Event::Called,
+                () = network.deserted(), if asleep.1 => return Event::Unused,
+                Some(_) = self.errands.join_next() => {}
+                () = at(self.wait_until) => {
+                    self.wait_until = None;
                     return Event::WaitOver;
                 }
-                () = at(course.kill_at) => {
-                    course.kill_at = None;
-                    drop(self.qemu.start_kill());
-                }
-                status = self.qemu.wait() => {
-                    // Its last words first: they tell whether the guest had gone off by itself.
-                    let last = timeout(LAST_WORDS_WITHIN, self.last_shutdown(course)).await;
-                    if let Ok(Some(shutdown)) = last {
-                        let _effects = course.life.step(shutdown);
-                    }
-                    return Event::Exited(self.complaints.explain(status.ok()).await);
-                }
             }
         }
     }
 
-    async fn last_shutdown(&mut self, course: &mut Course) -> Option<Event> {
-        let mut last = None;
-        while let Some(event) = self.events.recv().await {
-            if let QmpEvent::ShutDown(cause) = event {
-                last = Some(Event::ShutDown(cause));
-            }
-        }
-        course.heard_out = true;
-        last
+    fn is_wanted(&self, guest: &Arc<Guest>) -> bool {
+        self.desk.guest.borrow().as_ref().is_some_and(|wanted| Arc::ptr_eq(guest, wanted))
     }
 
-    fn heard(&mut self, course: &mut Course, event: QmpEvent) -> Option<Event> {
+    fn asked(&mut self, command: Command) -> Event {
+        match command {
+            Command::Stop(patience) => Event::StopAsked(patience),
+            Command::Kill => Event::KillAsked,
+            Command::LetGo => Event::LetGoAsked,
+            Command::Sleep(answer) => {
+                self.sleepers.push(answer);
+                Event::SleepAsked
+            }
+            Command::Wake(guest, answer) => {
+                if matches!(*self.observed.borrow(), Observed::Asleep { .. } | Observed::Waking) {
+                    self.desk.guest.send_replace(Some(guest));
+                }
+                self.wakers.push(answer);
+                Event::WakeAsked
+            }
+        }
+    }
+
+    async fn heard(&mut self, news: News) -> Option<Event> {
+        let status = match news {
+            News::Said(event) => return self.said(event),
+            News::Silent => return Some(Event::ControlLost),
+            News::Exited(status) => status,
+        };
+        let mut vm = self.vm.take()?;
+        self.desk.qemu.send_replace(None);
+        // Its last words first: they tell whether the guest had gone off by itself.
+        for word in vm.last_words().await {
+            if let QmpEvent::ShutDown(cause) = word {
+                self.queue.push_back(Event::ShutDown(cause));
+            }
+        }
+        self.queue.push_back(Event::Exited(vm.complaints.explain(status).await));
+        None
+    }
+
+    fn said(&mut self, event: QmpEvent) -> Option<Event> {
         match event {
             QmpEvent::ShutDown(cause) => Some(Event::ShutDown(cause)),
             QmpEvent::Reset(_) => {
-                let again = course.last_reset.is_some_and(|last| last.elapsed() < ONE_RESET);
-                course.last_reset = Some(Instant::now());
-                course.port_open.send_replace(false);
-                (!again).then_some(Event::Reset)
+                let last = self.vm.as_mut()?.last_reset.replace(Instant::now());
+                self.port_open.send_replace(false);
+                last.is_none_or(|last| last.elapsed() >= ONE_RESET).then_some(Event::Reset)
             }
             QmpEvent::Port { id, open } => {
                 if id == AGENT_PORT {
-                    course.port_open.send_replace(open);
+                    self.port_open.send_replace(open);
                 }
                 None
             }
             QmpEvent::DiskStopped { no_space } => {
                 tracing::warn!(no_space, "the disk cannot be written: the VM waits until it can");
-                let qmp = Arc::clone(&self.qmp);
-                course.errands.spawn(async move {
+                let qmp = self.vm.as_ref()?.qmp.clone()?;
+                self.errands.spawn(async move {
                     sleep(TRY_DISK_AGAIN).await;
                     drop(qmp.execute("cont", &json!({})).await);
                 });
@@ -173,58 +249,30 @@ impl Supervisor {
         }
     }
 
-    /// Does it; `Some` when all is done.
-    fn act(&mut self, course: &mut Course, effect: Effect) -> Option<Ending> {
-        match effect {
-            Effect::BringUp => self.bring_up(course),
-            Effect::AbandonBringUp => course.bring_up = JoinSet::new(),
-            Effect::AskToShutDown => {
-                course.errands.spawn(ask_to_shut_down(Arc::clone(&self.qmp), Arc::clone(&self.desk)));
+    fn worked(&mut self, worked: Result<Work, tokio::task::JoinError>) -> Option<Event> {
+        self.resuming = false;
+        match worked {
+            Ok(Work::Event(event)) => Some(event),
+            Ok(Work::Opened(opened)) => {
+                self.has_control(opened);
+                None
             }
-            Effect::PullPlug => {
-                let qmp = Arc::clone(&self.qmp);
-                course.errands.spawn(async move { drop(qmp.execute("quit", &json!({})).await) });
-                course.kill_at = Some(Instant::now() + QUIT_WITHIN);
+            Ok(Work::TakenUp(opened)) => {
+                self.has_control(opened);
+                Some(Event::Loaded)
             }
-            Effect::Wait(patience) => course.wait_until = Instant::now().checked_add(patience),
-            Effect::Finish(ending) => return Some(ending),
+            Err(error) => {
+                tracing::error!(%error, "the shim met an error of its own");
+                Some(Event::ControlLost)
+            }
         }
-        None
     }
 
-    fn bring_up(&self, course: &mut Course) {
-        // A new set, so that nothing of an earlier attempt is heard any more.
-        course.bring_up = JoinSet::new();
-        let bring_up = BringUp {
-            agent: Arc::clone(&self.desk.agent),
-            port_open: course.port_open.subscribe(),
-            network: self.desk.network.clone(),
-            guest: self.desk.guest.borrow().clone(),
-            within: self.boot_within,
-        };
-        course.bring_up.spawn(bring_up.run());
-    }
-}
-
-/// By the power button and through the agent: either may be deaf, and one suffices.
-async fn ask_to_shut_down(qmp: Arc<Qmp>, desk: Arc<Desk>) {
-    loop {
-        if let Err(error) = qmp.execute("system_powerdown", &json!({})).await {
-            tracing::warn!(%error, "the power button cannot be pressed");
-        }
-        let asked = async { desk.agent.lock().await.shut_down().await };
-        match timeout(ASK_AGAIN, asked).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the guest agent does not shut the guest down"),
-            Err(_) => tracing::debug!("the guest agent is busy"),
-        }
-        sleep(ASK_AGAIN).await;
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
+    fn has_control(&mut self, (qmp, events): Opened) {
+        let Some(vm) = &mut self.vm else { return };
+        let pid = vm.child.id().unwrap_or_default();
+        self.desk.qemu.send_replace(Some(super::desk::Qemu { qmp: Arc::clone(&qmp), pid }));
+        vm.qmp = Some(qmp);
+        vm.events = Some(events);
     }
 }

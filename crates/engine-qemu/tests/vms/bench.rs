@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use berth_engine::{Engine, Guest, Observed, VmSpec};
+use berth_engine::{Engine, EngineError, Guest, Observed, VmSpec};
 use berth_engine_qemu::{QemuConfig, QemuEngine, image};
 use berth_model::{Secret, VmId};
 use berth_testkit::{OpenSsh, Output};
@@ -74,6 +74,18 @@ impl Bench {
             );
         }
         println!("  started in {:.1?}", started.elapsed());
+    }
+
+    /// Puts the VM to sleep, once nobody is connecting to it any more.
+    pub(crate) async fn sleep(&self, vm: &VmId) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.engine.sleep(vm).await {
+                Err(EngineError::InUse) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
+                Ok(()) => return,
+                Err(error) => panic!("{error:?}\n{}", self.shim_log(vm)),
+            }
+        }
     }
 
     /// Waits until the VM is seen as `wanted`.

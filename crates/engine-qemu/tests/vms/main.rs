@@ -11,6 +11,7 @@ mod broken_boot;
 mod life;
 mod neighbours;
 mod promises;
+mod sleep;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,6 +22,7 @@ use std::{
 const TESTS: &[(&str, fn())] = &[
     ("life", || run(life::life())),
     ("broken_boot", || run(broken_boot::broken_boot())),
+    ("sleep", || run(sleep::sleep())),
     ("neighbours", || run(neighbours::neighbours())),
     ("promises", || run(promises::promises())),
 ];

@@ -1,0 +1,179 @@
+//! How a VM begins to run: it boots, or it wakes.
+
+use berth_engine::{Ending, EngineError, Guest, Observed, VmSpec};
+use berth_model::VmId;
+use tokio::{sync::oneshot, task::spawn_blocking};
+
+use super::{QemuEngine, broken};
+use crate::{
+    accel::Accel,
+    boot_image,
+    client::{Asked, Shim},
+    disk,
+    image::{self, Image},
+    launch::launch,
+    paths::VmPaths,
+    protocol::Request,
+    qemu::Machine,
+    room,
+    shim::spec::{Begin, Hello, ShimSpec},
+    sleep,
+};
+
+/// For every kernel. One that panics begins anew, as somebody at the machine would have it do (a shim counts those that
+/// never end); and it says enough on its console that a boot log is of use, which costs no time to speak of.
+const KERNEL_ARGUMENTS: &str = "panic=1 loglevel=6";
+/// So often is a start begun again because another one was quicker and has ended already.
+const LAUNCHES: u32 = 5;
+
+impl QemuEngine {
+    /// See [`berth_engine::Engine::start`].
+    pub(super) async fn begin(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError> {
+        let paths = self.state.vm(vm);
+        let mut launches = 0;
+        let mut ours = false;
+        loop {
+            let now = self.observe_at(&paths).await?;
+            match now {
+                Observed::Missing => return Err(EngineError::Missing),
+                Observed::Running => return Ok(()),
+                Observed::Booting | Observed::Stopping | Observed::Waking => {
+                    let Some(shim) = Shim::find(&paths).await? else { continue };
+                    // Whether it is gone or does something else: look again.
+                    shim.changed(&now).await?;
+                }
+                Observed::Off { ended } if ours => return Err(failed(ended)),
+                Observed::Off { .. } | Observed::Asleep { .. } if launches == LAUNCHES => {
+                    return Err(EngineError::StartFailed {
+                        reason: "it was stopped while it started".to_owned(),
+                    });
+                }
+                Observed::Off { .. } => {
+                    launches += 1;
+                    let begin = self.boot(vm, spec, guest, &paths).await?;
+                    ours |= self.launch(vm, begin).await?;
+                }
+                Observed::Asleep { .. } => {
+                    launches += 1;
+                    ours |= self.wake(vm, guest, &paths).await?;
+                }
+            }
+        }
+    }
+
+    /// Has a sleeping VM wake; `false` when somebody else has changed it meanwhile.
+    async fn wake(&self, vm: &VmId, guest: &Guest, paths: &VmPaths) -> Result<bool, EngineError> {
+        let shim = match Shim::find(paths).await? {
+            Some(shim) => shim,
+            None => {
+                self.room_to_wake(paths).await?;
+                if !self.launch(vm, Begin::Asleep).await? {
+                    return Ok(false);
+                }
+                let Some(shim) = Shim::find(paths).await? else { return Ok(false) };
+                shim
+            }
+        };
+        let woken = shim.tell(Request::Wake { guest: guest.into() }).await?;
+        Ok(matches!(woken, Asked::Told(())))
+    }
+
+    /// Whether there is room for a VM that sleeps without a shim. What cannot be read of it is for the shim to tell.
+    async fn room_to_wake(&self, paths: &VmPaths) -> Result<(), EngineError> {
+        let (state, paths) = (self.state.clone(), paths.clone());
+        let looked = spawn_blocking(move || {
+            let Ok(Some(found)) = sleep::find(&paths) else { return Ok(()) };
+            room::room_for(&state, found.record.memory(), room::allocated(&paths.warm().memory()))?;
+            disk::room(&paths)
+        });
+        looked.await.unwrap_or_else(|_| Err(broken("the host's room could not be read".to_owned())))
+    }
+
+    /// What it takes to boot a VM that is off.
+    async fn boot(
+        &self,
+        vm: &VmId,
+        spec: &VmSpec,
+        guest: &Guest,
+        paths: &VmPaths,
+    ) -> Result<Begin, EngineError> {
+        room::room_for(&self.state, spec.memory, 0)?;
+        disk::room(paths)?;
+        let Image { kernel, initrd, append, .. } = boot_image::of_vm(&self.config.image_dir, &paths.image())?;
+        let accel = self.accel().await?;
+        let kernel_arguments = match accel {
+            Accel::Kvm => format!("{append} {KERNEL_ARGUMENTS}"),
+            Accel::Tcg => format!("{append} {KERNEL_ARGUMENTS} {}", image::APPEND_TCG),
+        };
+        let machine = Machine {
+            accel,
+            board: self.version().await?.machine_type(),
+            cpus: spec.cpus,
+            memory: spec.memory,
+            memory_file: paths.warm().memory(),
+            kernel,
+            initrd,
+            kernel_arguments,
+            disk: paths.disk(),
+            name: Machine::name(*vm),
+        };
+        Ok(Begin::Boot { machine, guest: guest.into() })
+    }
+
+    /// Has a shim do what is left to do for a VM that sleeps, if anything is. What goes wrong is for its log.
+    pub(super) async fn settle(&self, vm: &VmId) {
+        let paths = self.state.vm(vm);
+        if !paths.memory.exists() || !matches!(Shim::find(&paths).await, Ok(None)) {
+            return;
+        }
+        if paths.warm().record().exists() {
+            if let Err(error) = self.launch(vm, Begin::Asleep).await {
+                tracing::warn!(%vm, %error, "a sleep cannot be copied to the disk");
+            }
+        } else if let Err(error) = self.clear_memory(&paths).await {
+            tracing::warn!(%vm, %error, "memory of a VM that does not run cannot be freed");
+        }
+    }
+
+    /// Starts a shim, and returns when it owns the VM (`true`) or does not want to. Once begun it is not given up when
+    /// this future is dropped.
+    async fn launch(&self, vm: &VmId, begin: Begin) -> Result<bool, EngineError> {
+        let spec = ShimSpec {
+            vm: *vm,
+            paths: self.state.vm(vm),
+            qemu: self.config.qemu.clone(),
+            way_out: self.way_out().await,
+            begin,
+        };
+        let program = self.config.shim.clone();
+        let (hello, heard) = oneshot::channel();
+        let done = self.done.clone();
+        self.shims.spawn(async move {
+            match launch(&program, &spec).await {
+                Err(error) => drop(hello.send(Err(error))),
+                Ok((said, mut child)) => {
+                    done.send_modify(|count| *count += 1);
+                    drop(hello.send(Ok(said)));
+                    drop(child.wait().await);
+                    done.send_modify(|count| *count += 1);
+                }
+            }
+        });
+        match heard.await.unwrap_or_else(|_| Err(broken("the VM's shim was not started".to_owned())))? {
+            Hello::Owns => Ok(true),
+            Hello::Busy => Ok(false),
+            Hello::Failed { reason } => Err(broken(format!("the VM does not start: {reason}"))),
+        }
+    }
+}
+
+/// Why a start ended with a VM that is off.
+fn failed(ended: Option<Ending>) -> EngineError {
+    let reason = match ended {
+        Some(Ending::Failed { reason }) => reason,
+        Some(Ending::PoweredOff) => "it shut itself down while it started".to_owned(),
+        Some(Ending::Stopped | Ending::Killed) => "it was stopped while it started".to_owned(),
+        None => "its processes ended".to_owned(),
+    };
+    EngineError::StartFailed { reason }
+}
