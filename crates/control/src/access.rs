@@ -66,12 +66,19 @@ async fn expiry(at: Option<OffsetDateTime>) {
 /// Proof that a login may connect to one port of one VM.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    account: AccountName,
     vm: VmName,
     id: VmId,
     port: u16,
 }
 
 impl Entry {
+    /// Who may.
+    #[must_use]
+    pub fn account(&self) -> &AccountName {
+        &self.account
+    }
+
     /// The VM.
     #[must_use]
     pub fn vm(&self) -> &VmName {
@@ -164,7 +171,9 @@ impl Control {
             return Err(EntryError::NoSuchVm { asked: printable(host), yours });
         };
         match u16::try_from(port) {
-            Ok(port) if port_is_open(port) => Ok(Entry { vm: vm.name.clone(), id: vm.id, port }),
+            Ok(port) if port_is_open(port) => {
+                Ok(Entry { account: login.account.clone(), vm: vm.name.clone(), id: vm.id, port })
+            }
             _ => Err(EntryError::PortNotAllowed { port }),
         }
     }

@@ -1,6 +1,6 @@
 //! From a proof to a stream: waking what has to be woken, telling the person who waits.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use berth_engine::{EngineError, Stream};
 use berth_model::VmName;
@@ -14,6 +14,7 @@ use crate::{
     access::Entry,
     error::ConnectError,
     lifecycle::{Refusal, State},
+    room::Queued,
     status::{Status, shown},
     supervisor::Handle,
 };
@@ -26,18 +27,30 @@ const SSH: u16 = 22;
 /// How often, and with which pauses, such an sshd is tried.
 const SSH_TRIES: u32 = 20;
 const SSH_PAUSE: Duration = Duration::from_millis(500);
+/// RFC 4253, 4.2: 255 bytes with the line's end.
+const MAX_IDENTIFICATION: usize = 253;
 
 /// What somebody who waits for a VM is told. Nothing is told of a VM that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// The VM does not run and is being started.
+    /// The VM does not run and is being started or woken.
     Starting {
         /// Which VM.
         vm: VmName,
         /// What it was doing.
         was: Status,
-        /// How long its last start took.
+        /// How long its last boot took; `None` for one that wakes.
         usual: Option<Duration>,
+    },
+    /// The host has no memory for it right now: it keeps its place in the queue, and this is told again when the queue
+    /// moves.
+    Queued {
+        /// Which VM.
+        vm: VmName,
+        /// So many others came first.
+        ahead: usize,
+        /// What there is and who has it: a clause without a full stop.
+        reason: String,
     },
     /// It runs now.
     Ready {
@@ -64,11 +77,16 @@ impl Control {
         let vm = entry.vm();
         let removed = || ConnectError::Removed { vm: vm.clone() };
         let handle = self.handle(vm).filter(|handle| handle.id == entry.id()).ok_or_else(removed)?;
+        // From here on the VM does not fall asleep before the connection is made.
+        let _connecting = handle.activity.connecting();
         let (mut tries, mut ssh_tries) = (0, 0);
         loop {
             self.bring_up(&handle, &progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
             match self.engine.dial(&handle.id, entry.port()).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    let by = entry.account().to_string();
+                    return Ok(Box::new(handle.activity.measured(stream, by, entry.port())));
+                }
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
                 Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,
                 Err(EngineError::Refused { port: SSH }) if ssh_tries < SSH_TRIES => {
@@ -87,18 +105,84 @@ impl Control {
         handle: &Handle,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<(), Refusal> {
+        self.bring_up_by(handle, progress, handle.start()).await
+    }
+
+    /// Waits until `start`, which was asked of the VM's supervisor, has brought it up.
+    pub(crate) async fn bring_up_by(
+        &self,
+        handle: &Handle,
+        progress: &mpsc::Sender<Progress>,
+        start: impl Future<Output = Result<(), Refusal>>,
+    ) -> Result<(), Refusal> {
         if handle.state() == State::Running {
             return Ok(());
         }
         let began = Instant::now();
-        let usual = self.store.vm(&handle.name).await.ok().flatten().and_then(|row| row.last_boot);
         let (was, _) = shown(&handle.state());
+        let boots = !matches!(was, Status::Asleep | Status::Waking);
+        let row = self.store.vm(&handle.name).await.ok().flatten();
+        let usual = row.and_then(|row| row.last_boot).filter(|_| boots);
         let _ = progress.try_send(Progress::Starting { vm: handle.name.clone(), was, usual });
-        handle.start().await?;
+        tokio::select! {
+            biased;
+            started = start => started?,
+            never = tell_of_the_queue(handle, progress) => match never {},
+        }
         // A key that was added while the VM started may be the very one that comes next.
         handle.await_keys().await;
         let _ = progress.try_send(Progress::Ready { vm: handle.name.clone(), took: began.elapsed() });
         Ok(())
+    }
+
+    /// Whether the VM has to boot before it can be connected to, which takes longer than some clients wait for a first
+    /// word; one that wakes does not.
+    #[must_use]
+    pub fn must_boot(&self, entry: &Entry) -> bool {
+        let handle = self.handle(entry.vm()).filter(|handle| handle.id == entry.id());
+        handle.is_some_and(|handle| match handle.state() {
+            State::Off { .. } | State::Starting | State::Stopping { .. } => true,
+            // One for which there is no room waits as long as a boot takes, and longer.
+            State::Asleep { .. } | State::Waking => handle.queued().borrow().is_some(),
+            State::Running | State::FallingAsleep { .. } | State::Removing { .. } | State::Removed => false,
+        })
+    }
+
+    /// The identification line of the VM's sshd as last seen (RFC 4253, 4.2), without the line's end.
+    pub async fn identification(&self, entry: &Entry) -> Option<String> {
+        let row = self.store.vm(entry.vm()).await.ok().flatten()?;
+        row.identification.filter(|_| row.id == entry.id())
+    }
+
+    /// Keeps the identification line that the VM's sshd has just sent. One that is none is not kept.
+    pub async fn note_identification(&self, entry: &Entry, line: &str) {
+        let is_one = line.starts_with("SSH-")
+            && line.len() <= MAX_IDENTIFICATION
+            && line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if is_one
+            && self.identification(entry).await.as_deref() != Some(line)
+            && let Err(error) = self.store.set_identification(entry.id(), line).await
+        {
+            tracing::warn!(vm = %entry.vm(), %error, "its identification line was not written down");
+        }
+    }
+}
+
+/// Tells whoever waits each time that the queue for the host's memory moves, for ever.
+async fn tell_of_the_queue(handle: &Handle, progress: &mpsc::Sender<Progress>) -> Infallible {
+    let mut queued = handle.queued();
+    let mut told = None;
+    loop {
+        let now = queued.borrow_and_update().clone();
+        if let Some(Queued { ahead, reason }) = now
+            && told != Some(ahead)
+        {
+            told = Some(ahead);
+            let _ = progress.try_send(Progress::Queued { vm: handle.name.clone(), ahead, reason });
+        }
+        if queued.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -109,6 +193,8 @@ fn not_dialled(entry: &Entry, error: EngineError) -> ConnectError {
         EngineError::TimedOut => ConnectError::Silent { vm, port },
         EngineError::Missing | EngineError::NotRunning => ConnectError::Stopped { vm },
         EngineError::StartFailed { reason } => ConnectError::StartFailed { vm, reason },
+        EngineError::WakeFailed { reason } => ConnectError::WakeFailed { vm, reason },
+        EngineError::InUse => ConnectError::Unavailable { vm, reason: error.to_string() },
         EngineError::NoRoom { reason } | EngineError::Broken { reason } => {
             ConnectError::Unavailable { vm, reason }
         }

@@ -63,9 +63,32 @@ pub enum Error {
     /// It is being removed.
     #[error("{0} is being removed.")]
     BeingRemoved(VmName),
+    /// It cannot sleep, since it does not run.
+    #[error("{0} is not running, so it cannot be put to sleep.")]
+    NotRunning(VmName),
+    /// Somebody is connecting to it.
+    #[error("Somebody is connecting to {0} at this moment. Try again.")]
+    InUse(VmName),
+    /// It never sleeps.
+    #[error("{0} is always-on. Take that back first: berth admin vm always-on {0} off")]
+    AlwaysOn(VmName),
+    /// It was to stay awake for too long.
+    #[error("A VM can be told to stay awake for a week at most. For longer, mark it always-on.")]
+    TooLong,
     /// The VM did not come up.
     #[error("{vm} could not start: {reason}. Nothing was lost.")]
     StartFailed {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
+    /// The VM did not wake.
+    #[error(
+        "{vm} could not be woken: {reason}. Nothing was lost. To give up what was in its memory and start it from its \
+         disk: berth admin vm start --from-disk {vm}"
+    )]
+    WakeFailed {
         /// Which VM.
         vm: VmName,
         /// A clause without a full stop.
@@ -89,13 +112,19 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Paste(_) => Kind::Invalid,
+            Error::Paste(_) | Error::TooLong => Kind::Invalid,
             Error::NoSuchAccount(_) | Error::NoSuchKey { .. } | Error::NoSuchVm(_) => Kind::Missing,
             Error::NameTaken(_)
             | Error::AmbiguousKey { .. }
             | Error::Overruled(_)
+            | Error::NotRunning(_)
+            | Error::InUse(_)
+            | Error::AlwaysOn(_)
             | Error::BeingRemoved(_) => Kind::Conflict,
-            Error::StartFailed { .. } | Error::Engine { .. } | Error::Store(_) => Kind::Unavailable,
+            Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
+            Error::StartFailed { .. } | Error::WakeFailed { .. } | Error::Engine { .. } | Error::Store(_) => {
+                Kind::Unavailable
+            }
         }
     }
 
@@ -104,6 +133,9 @@ impl Error {
         match refusal {
             Refusal::Overruled => Error::Overruled(vm),
             Refusal::Removed => Error::BeingRemoved(vm),
+            Refusal::InUse => Error::InUse(vm),
+            Refusal::NotRunning => Error::NotRunning(vm),
+            Refusal::Engine(EngineError::WakeFailed { reason }) => Error::WakeFailed { vm, reason },
             Refusal::Engine(EngineError::StartFailed { reason }) => Error::StartFailed { vm, reason },
             Refusal::Engine(cause) => Error::Engine { vm, cause },
         }
@@ -115,6 +147,7 @@ impl From<StoreError> for Error {
         match cause {
             StoreError::NameTaken { name } => Error::NameTaken(name.to_string()),
             StoreError::NoSuchAccount { name } => Error::NoSuchAccount(name),
+            cause @ StoreError::OverLimit { .. } => Error::Store(cause),
             cause => {
                 tracing::error!(error = ?cause, "the store failed");
                 Error::Store(cause)
@@ -224,6 +257,18 @@ pub enum ConnectError {
         /// A clause without a full stop.
         reason: String,
     },
+    /// The VM was asleep and did not wake.
+    #[error(
+        "{} could not be woken: {reason}. Nothing was lost. If it stays so, ask the operator of this server to start it \
+         from its disk, which gives up what was open in it.",
+        .vm.label()
+    )]
+    WakeFailed {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
     /// It runs, and no program listens on that port.
     #[error("{} is running, but nothing in it listens on port {port}.", .vm.label())]
     Refused {
@@ -269,6 +314,7 @@ impl ConnectError {
         match self {
             ConnectError::Removed { .. } => Kind::Missing,
             ConnectError::StartFailed { .. }
+            | ConnectError::WakeFailed { .. }
             | ConnectError::Refused { .. }
             | ConnectError::Silent { .. }
             | ConnectError::Stopped { .. }
@@ -279,8 +325,9 @@ impl ConnectError {
     pub(crate) fn refused(vm: &VmName, refusal: Refusal) -> Self {
         let vm = vm.clone();
         match refusal {
-            Refusal::Overruled => ConnectError::Stopped { vm },
+            Refusal::Overruled | Refusal::InUse | Refusal::NotRunning => ConnectError::Stopped { vm },
             Refusal::Removed => ConnectError::Removed { vm },
+            Refusal::Engine(EngineError::WakeFailed { reason }) => ConnectError::WakeFailed { vm, reason },
             Refusal::Engine(EngineError::StartFailed { reason } | EngineError::NoRoom { reason }) => {
                 ConnectError::StartFailed { vm, reason }
             }

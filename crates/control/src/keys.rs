@@ -2,13 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use berth_model::{AccountName, Fingerprint, KeyError, PastedKey, parse_pasted};
+use berth_model::{AccountName, Fingerprint, KeyError, PastedKey, VmName, parse_pasted};
 use berth_store::{KeyRow, NewKey, StoreError};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Control, error::Error};
+use crate::{Control, error::Error, supervisor::Handle};
 
 /// A key as its owner and the operator see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +196,14 @@ impl Control {
         self.revocations.revoke(&key.fingerprint);
         self.push_keys(&account).await;
         Ok(key.into())
+    }
+
+    /// The running VMs of an account whose guests have not taken its present keys, since their guest agent does not
+    /// answer. It is tried on; the gateway acts on the keys as they are all the same.
+    #[must_use]
+    pub fn behind_with_keys(&self, account: &AccountName) -> Vec<VmName> {
+        let behind = self.handles_where(|vm| vm.owner == *account).into_iter();
+        behind.filter(Handle::is_behind_with_keys).map(|handle| handle.name).collect()
     }
 
     /// Brings the account's present keys into all of its VMs that run.

@@ -14,44 +14,52 @@
 
 mod access;
 mod accounts;
+mod activity;
+mod awake;
+mod clock;
 mod connect;
 mod error;
 mod guest;
+mod idle;
 mod keys;
 mod lifecycle;
+mod presence;
 mod revocation;
+mod room;
 mod settings;
 mod status;
 mod supervisor;
 mod vms;
+mod why;
 
-use std::{
-    collections::BTreeMap,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use berth_engine::{Ending, Engine, Observed};
 use berth_model::{VmId, VmName};
 use berth_store::{Store, VmRow};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::time::sleep;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 pub use access::{Entry, Login};
 pub use accounts::AccountInfo;
+pub use awake::SiteOpen;
+pub use berth_store::{Limits, OwnLimits};
+pub use clock::Clock;
 pub use connect::Progress;
 pub use error::{ConnectError, EntryError, Error, Kind, LoginError};
+pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use settings::Settings;
 pub use status::Status;
 pub use vms::VmInfo;
 
 use crate::{
+    presence::Presence,
     revocation::Revocations,
-    supervisor::{Handle, Supervisor, Tools},
+    room::Room,
+    supervisor::{Handle, Handles, Supervisor, Tools},
 };
 
 /// The use cases of Berth. One a server, handed around in an [`Arc`].
@@ -61,9 +69,8 @@ pub struct Control {
     engine: Arc<dyn Engine>,
     tools: Arc<Tools>,
     revocations: Revocations,
-    /// The supervisors of all VMs that are not removed.
-    handles: Mutex<BTreeMap<VmName, Handle>>,
     tasks: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl Control {
@@ -74,16 +81,26 @@ impl Control {
     /// The store fails.
     pub async fn open(settings: Settings, store: Store, engine: Arc<dyn Engine>) -> Result<Arc<Self>, Error> {
         let settings = Arc::new(settings);
-        let tools =
-            Arc::new(Tools { store: store.clone(), engine: engine.clone(), settings: settings.clone() });
+        let memory = match settings.memory {
+            Some(memory) => memory,
+            None => memory_of_the_host(&*engine).await,
+        };
+        let tools = Arc::new(Tools {
+            store: store.clone(),
+            engine: engine.clone(),
+            settings: settings.clone(),
+            handles: Handles::default(),
+            room: Room::new(memory),
+            presence: Presence::new(settings.clock),
+        });
         let control = Arc::new(Self {
             settings,
             store,
             engine,
             tools,
             revocations: Revocations::default(),
-            handles: Mutex::default(),
             tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
         });
         for row in control.store.vms(None).await? {
             let removing = row.removing_at.is_some();
@@ -94,12 +111,14 @@ impl Control {
             }
         }
         control.name_strangers().await;
+        control.prepare_forks();
         Ok(control)
     }
 
     /// Ends the supervisors. VMs run on, and so does a start or a stop as far as the engine carries it alone.
     pub async fn close(&self) {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.tools.handles.clear();
+        self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -112,13 +131,12 @@ impl Control {
 
     /// The supervisor of a VM.
     fn handle(&self, vm: &VmName) -> Option<Handle> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(vm).cloned()
+        self.tools.handles.get(vm)
     }
 
     /// The supervisors of all VMs for which `which` holds.
     fn handles_where(&self, which: impl Fn(&VmName) -> bool) -> Vec<Handle> {
-        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.values().filter(|handle| which(&handle.name)).cloned().collect()
+        self.tools.handles.filter(which)
     }
 
     /// Does work whose parts belong together to its end, also when whoever asked for it goes away half-way.
@@ -142,7 +160,7 @@ impl Control {
             }
         };
         let (handle, supervisor) = Supervisor::new(self.tools.clone(), row, observed);
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(row.name.clone(), handle.clone());
+        self.tools.handles.insert(handle.clone());
         let (control, id, name) = (Arc::downgrade(self), row.id, row.name.clone());
         self.tasks.spawn(async move {
             let ended = AssertUnwindSafe(supervisor.run()).catch_unwind().await;
@@ -151,7 +169,7 @@ impl Control {
                 error!(vm = %name, "its supervisor failed and is replaced");
                 control.supervise_again(id, name).await;
             } else {
-                control.forget(id, &name);
+                control.tools.handles.forget(id, &name);
             }
         });
         handle
@@ -164,21 +182,23 @@ impl Control {
             sleep(Duration::from_secs(1)).await;
             match self.store.vm(&name).await {
                 Ok(Some(row)) if row.id == id => drop(self.supervise(&row).await),
-                Ok(_) => self.forget(id, &name),
+                Ok(_) => self.tools.handles.forget(id, &name),
                 Err(error) => {
                     error!(vm = %name, %error, "it is not supervised until the server is restarted");
-                    self.forget(id, &name);
+                    self.tools.handles.forget(id, &name);
                 }
             }
         })
     }
 
-    /// Drops the handle of a VM, unless the name is a newer VM's by now.
-    fn forget(&self, id: VmId, name: &VmName) {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        if handles.get(name).is_some_and(|handle| handle.id == id) {
-            handles.remove(name);
-        }
+    /// What new VMs are forked from is made while nobody waits for it; until then they boot.
+    fn prepare_forks(self: &Arc<Self>) {
+        let (engine, spec, closing) = (self.engine.clone(), self.settings.vm.clone(), self.closing.clone());
+        self.tasks.spawn(closing.run_until_cancelled_owned(async move {
+            if let Err(error) = engine.prepare(&spec).await {
+                warn!(%error, "new VMs boot instead of being forked");
+            }
+        }));
     }
 
     /// What the engine has and the store does not know is left alone and named in the log: it may be the only copy of
@@ -192,6 +212,17 @@ impl Control {
                 }
             }
             Err(error) => warn!(%error, "the engine's VMs cannot be listed"),
+        }
+    }
+}
+
+/// What an engine that cannot tell has is found out by its own refusals.
+async fn memory_of_the_host(engine: &dyn Engine) -> u64 {
+    match engine.room().await {
+        Ok(room) => room.memory,
+        Err(error) => {
+            warn!(%error, "how much memory there is for VMs is not known");
+            u64::MAX
         }
     }
 }

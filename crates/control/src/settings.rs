@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use berth_engine::VmSpec;
 use berth_model::Domains;
+use berth_store::Limits;
+
+use crate::{clock::Clock, idle::IdleRules};
 
 /// What control is told once, at the start.
 #[derive(Debug, Clone)]
@@ -12,8 +15,33 @@ pub struct Settings {
     pub domains: Domains,
     /// The size of a new VM.
     pub vm: VmSpec,
+    /// What all VMs of one account together may have, where the operator has set nothing for it alone.
+    pub limits: Limits,
+    /// When VMs go to sleep.
+    pub idle: IdleRules,
+    /// Bytes of memory that all VMs which are awake may have together; `None` for what the engine says the host has.
+    pub memory: Option<u64>,
     /// How long a guest has to shut down before its plug is pulled.
     pub stop_patience: Duration,
     /// The website's address without a slash at its end, for texts that send a person there.
     pub website: String,
+    /// Where the idle policy has the time from.
+    pub clock: Clock,
+}
+
+impl Settings {
+    /// With nothing limited but by the host, and the usual rules for the rest.
+    #[must_use]
+    pub fn new(domains: Domains, vm: VmSpec, website: String) -> Self {
+        Self {
+            domains,
+            vm,
+            limits: Limits::NONE,
+            idle: IdleRules::default(),
+            memory: None,
+            stop_patience: Duration::from_secs(60),
+            website,
+            clock: Clock::System,
+        }
+    }
 }

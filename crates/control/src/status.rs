@@ -13,6 +13,10 @@ use crate::lifecycle::State;
 pub enum Status {
     /// It can be connected to.
     Running,
+    /// Its memory is kept, nothing of it runs, and it wakes when somebody connects.
+    Asleep,
+    /// It wakes.
+    Waking,
     /// It boots.
     Starting,
     /// It shuts down.
@@ -29,6 +33,8 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Status::Running => "running",
+            Status::Asleep => "asleep",
+            Status::Waking => "waking",
             Status::Starting => "starting",
             Status::Stopping => "stopping",
             Status::Off => "off",
@@ -51,7 +57,13 @@ pub(crate) fn shown(state: &State) -> (Status, Option<String>) {
             Some(Ending::Failed { reason }) => (Status::Failed, Some(reason.clone())),
         },
         State::Starting => (Status::Starting, None),
-        State::Running => (Status::Running, None),
+        State::Waking => (Status::Waking, None),
+        State::Asleep { failed: None } => (Status::Asleep, None),
+        State::Asleep { failed: Some(reason) } => {
+            (Status::Asleep, Some(format!("it could not be woken: {reason}")))
+        }
+        // It can be connected to at any moment of it.
+        State::Running | State::FallingAsleep { .. } => (Status::Running, None),
         State::Stopping { .. } => (Status::Stopping, None),
         State::Removing { under_way: true } | State::Removed => (Status::Removing, None),
         State::Removing { under_way: false } => (

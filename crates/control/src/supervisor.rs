@@ -1,47 +1,74 @@
-//! One task a VM: the only one that changes it.
-//!
-//! Owns the VM's live [`State`], the engine operation under way and the list of those who wait for an answer. Feeds
-//! [`lifecycle::step`](crate::lifecycle::step) and carries out its effects; decides nothing itself.
+//! The task that is the only writer of one VM's state.
 //!
 //! ```text
-//!   Handle ──Command──► Supervisor ──verbs──► Engine
-//!      ▲                    │  ▲                 │
-//!      └── watch<State> ────┘  └── operation ends, guest changes by itself
+//!   control ── commands ──► Supervisor ── verbs ──► Engine
+//!           ◄─ watch::State ─┘   ▲  └── one operation at a time ──┘
+//!                                └── changed(): what the guest does by itself, and that a sleeping VM is called
 //! ```
 //!
-//! Concurrency: all that a supervisor does happens in its task, one event after the other. At most one operation is
-//! under way; a new one drops the old one. The queue of commands holds [`QUEUE`]; who finds it full waits.
+//! It feeds the pure [`step`] and carries out its effects. Beside the operation it has, while the VM runs: the keys on
+//! their way into the guest (`keys`), and the idle policy (`awake`). A VM that is always-on is started again here
+//! (`always_on`).
+//!
+//! Concurrency: everything is done in one `select!` loop; futures that were begun are slots of the struct, so that a
+//! command is never kept waiting by them.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+mod always_on;
+mod awake;
+mod keys;
+mod operations;
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use berth_engine::{Engine, EngineError, Observed, VmSpec};
-use berth_model::{VmId, VmName};
+use berth_model::{AccountName, VmId, VmName};
 use berth_store::{Store, VmRow};
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
+use self::{
+    always_on::AlwaysOn,
+    awake::Awake,
+    keys::Keys,
+    operations::{Job, StopBy},
+};
 use crate::{
-    guest::{authorized_keys, broken, guest_of},
+    activity::Activity,
+    idle::Use,
     lifecycle::{Effect, Event, Refusal, State, step},
+    presence::Presence,
+    room::{Queued, Room},
     settings::Settings,
+    why::{Outlook, SleptFor},
 };
 
 /// How many commands wait at most.
 const QUEUE: usize = 64;
-/// How long after a failed look at a VM, or a failed push of its keys, it is tried again.
+/// How long after a failed look at a VM it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest pause between two tries.
-const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
 type Answer = oneshot::Sender<Result<(), Refusal>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum Command {
     Start(Answer),
+    /// Starts it from its disk, whatever it has in a sleep.
+    Boot(Answer),
+    Sleep(Answer),
+    /// Somebody else needs its memory: answered with whether it sleeps now.
+    GiveWay(Answer),
     Stop(Answer),
     Remove(Answer),
     /// The account's keys are others than a moment ago. Answered when the guest has them, or cannot have them now.
@@ -50,6 +77,15 @@ enum Command {
     AwaitKeys(oneshot::Sender<()>),
     /// A connection failed in a way that says the state is out of date. Answered after a look.
     LookAgain(oneshot::Sender<()>),
+    /// What holds it awake is another than a moment ago.
+    Policy(Policy),
+}
+
+/// What people have decided about a VM's sleep; kept in the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) always_on: bool,
+    pub(crate) snoozed_until: Option<OffsetDateTime>,
 }
 
 /// What the rest of control holds of a VM. Cheap to clone; the supervisor ends when the last one is dropped.
@@ -57,8 +93,12 @@ enum Command {
 pub(crate) struct Handle {
     pub(crate) id: VmId,
     pub(crate) name: VmName,
+    pub(crate) activity: Arc<Activity>,
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<State>,
+    queued: watch::Receiver<Option<Queued>>,
+    outlook: watch::Receiver<Outlook>,
+    behind: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -67,9 +107,34 @@ impl Handle {
         self.state.borrow().clone()
     }
 
-    /// Waits until the VM runs, starting it if need be. Dropping the future does not take the start back.
+    /// What the idle policy said last.
+    pub(crate) fn outlook(&self) -> Outlook {
+        self.outlook.borrow().clone()
+    }
+
+    /// What it waits for, if it waits for room on the host.
+    pub(crate) fn queued(&self) -> watch::Receiver<Option<Queued>> {
+        self.queued.clone()
+    }
+
+    /// Waits until the VM runs, waking or booting it if need be. Dropping the future does not take the start back.
     pub(crate) async fn start(&self) -> Result<(), Refusal> {
         self.ask(Command::Start).await
+    }
+
+    /// The same, but a VM that sleeps loses what is in its memory.
+    pub(crate) async fn boot(&self) -> Result<(), Refusal> {
+        self.ask(Command::Boot).await
+    }
+
+    /// Waits until the VM sleeps, whatever holds it awake but a connection that is being made.
+    pub(crate) async fn sleep(&self) -> Result<(), Refusal> {
+        self.ask(Command::Sleep).await
+    }
+
+    /// Has the VM sleep if nobody uses it, and tells whether it does.
+    pub(crate) async fn give_way(&self) -> bool {
+        self.ask(Command::GiveWay).await.is_ok()
     }
 
     /// Waits until the VM is off.
@@ -87,6 +152,11 @@ impl Handle {
         self.tell(Command::PushKeys).await;
     }
 
+    /// Whether the guest runs and has not taken the account's present keys when that was last tried.
+    pub(crate) fn is_behind_with_keys(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
     /// Waits for keys that are on their way into the guest.
     pub(crate) async fn await_keys(&self) {
         self.tell(Command::AwaitKeys).await;
@@ -95,6 +165,11 @@ impl Handle {
     /// Asks the engine for the present state.
     pub(crate) async fn look_again(&self) {
         self.tell(Command::LookAgain).await;
+    }
+
+    /// Has the idle policy look again, with what was just decided.
+    pub(crate) async fn set_policy(&self, policy: Policy) {
+        let _removed = self.commands.send(Command::Policy(policy)).await;
     }
 
     async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
@@ -123,11 +198,49 @@ impl Handle {
     }
 }
 
+/// The supervisors of all VMs that are not removed.
+#[derive(Default)]
+pub(crate) struct Handles(Mutex<BTreeMap<VmName, Handle>>);
+
+impl Handles {
+    pub(crate) fn get(&self, vm: &VmName) -> Option<Handle> {
+        self.lock().get(vm).cloned()
+    }
+
+    /// Those for which `which` holds.
+    pub(crate) fn filter(&self, which: impl Fn(&VmName) -> bool) -> Vec<Handle> {
+        self.lock().values().filter(|handle| which(&handle.name)).cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, handle: Handle) {
+        self.lock().insert(handle.name.clone(), handle);
+    }
+
+    /// Drops the handle of a VM, unless the name is a newer VM's by now.
+    pub(crate) fn forget(&self, id: VmId, name: &VmName) {
+        let mut handles = self.lock();
+        if handles.get(name).is_some_and(|handle| handle.id == id) {
+            handles.remove(name);
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Handle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a supervisor works with.
 pub(crate) struct Tools {
     pub(crate) store: Store,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) handles: Handles,
+    pub(crate) room: Room,
+    pub(crate) presence: Presence,
 }
 
 /// The task's own state.
@@ -138,24 +251,20 @@ pub(crate) struct Supervisor {
     tools: Arc<Tools>,
     commands: mpsc::Receiver<Command>,
     state: watch::Sender<State>,
+    queued: Arc<watch::Sender<Option<Queued>>>,
+    activity: Arc<Activity>,
     starts: Vec<Answer>,
+    sleeps: Vec<Answer>,
     stops: Vec<Answer>,
     removes: Vec<Answer>,
     operation: Option<Pending<Event>>,
     watching: Option<Pending<Result<Observed, EngineError>>>,
+    /// What the engine told last.
+    seen: Observed,
     keys: Keys,
-}
-
-/// Whether the guest has the account's present keys.
-struct Keys {
-    /// They changed after they were last read for the guest.
-    stale: bool,
-    /// The push under way, or waiting for its turn after one that failed.
-    push: Option<Pending<Result<(), EngineError>>>,
-    /// How long the next push waits if this one fails.
-    back_off: Duration,
-    /// Who waits until the guest has them.
-    waiting: Vec<oneshot::Sender<()>>,
+    policy: Policy,
+    awake: Awake,
+    always_on: AlwaysOn,
 }
 
 impl Supervisor {
@@ -164,9 +273,30 @@ impl Supervisor {
         let (id, name) = (row.id, row.name.clone());
         let spec = VmSpec { cpus: row.cpus, memory: row.memory, disk: row.disk };
         let (sender, commands) = mpsc::channel(QUEUE);
-        let (first, effects) = State::first(observed);
-        let (state, seen) = watch::channel(first);
-        let handle = Handle { id, name: name.clone(), commands: sender, state: seen };
+        let (first, effects) = State::first(observed.clone());
+        let (state, seen_state) = watch::channel(first);
+        let (queued, seen_queued) = watch::channel(None);
+        let used = row
+            .used
+            .as_ref()
+            .and_then(|noted| Some(Use { at: noted.at, what: serde_json::from_str(&noted.what).ok()? }));
+        let slept = row
+            .slept
+            .as_ref()
+            .and_then(|noted| Some((noted.at, serde_json::from_str::<SleptFor>(&noted.what).ok()?)));
+        let activity = Activity::new(tools.settings.clock, used);
+        let keys = Keys::new();
+        let (awake, outlook) = Awake::new(tools.settings.clock.now(), slept);
+        let handle = Handle {
+            id,
+            name: name.clone(),
+            activity: activity.clone(),
+            commands: sender,
+            state: seen_state,
+            queued: seen_queued,
+            outlook,
+            behind: keys.behind(),
+        };
         let mut supervisor = Self {
             id,
             name,
@@ -174,23 +304,32 @@ impl Supervisor {
             tools,
             commands,
             state,
+            queued: Arc::new(queued),
+            activity,
             starts: vec![],
+            sleeps: vec![],
             stops: vec![],
             removes: vec![],
             operation: None,
             watching: None,
-            // A server that was away may have missed a change of the keys.
-            keys: Keys { stale: true, push: None, back_off: RETRY, waiting: vec![] },
+            seen: observed,
+            keys,
+            policy: Policy { always_on: row.always_on, snoozed_until: row.snoozed_until },
+            awake,
+            always_on: AlwaysOn::new(row.turned_off),
         };
+        supervisor.account_for_room();
         supervisor.carry_out(effects);
+        supervisor.keep_on();
         (handle, supervisor)
     }
 
     /// Runs until the VM is removed or nobody holds a handle.
     pub(crate) async fn run(mut self) {
         while *self.state.borrow() != State::Removed {
-            self.watch_if_running();
+            self.watch();
             self.push_keys_if_stale();
+            self.think_if_running();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.on_command(command).await,
@@ -198,15 +337,21 @@ impl Supervisor {
                 },
                 event = pending_or(&mut self.operation) => {
                     self.operation = None;
-                    let stopped = matches!(event, Event::StopEnded(_));
+                    // Only the engine knows how a stop ended, and what became of an operation that failed.
+                    let look = !matches!(event, Event::StartEnded(Ok(())) | Event::SleepEnded(Ok(())));
                     self.on_event(event);
-                    if stopped {
-                        // Only the engine knows whether the guest went by itself or its plug was pulled.
+                    if look {
                         self.look().await;
                     }
                 }
                 observed = pending_or(&mut self.watching) => self.on_watched(observed),
                 result = pending_or(&mut self.keys.push) => self.on_pushed(result),
+                news = pending_or(&mut self.awake.errand) => self.on_news(news),
+                () = at(self.awake.look_at) => self.awake.look_at = None,
+                () = at(self.always_on.start_at) => {
+                    self.always_on.start_at = None;
+                    self.on_event(Event::StartAsked);
+                }
             }
         }
         while let Ok(command) = self.commands.try_recv() {
@@ -216,93 +361,123 @@ impl Supervisor {
 
     async fn on_command(&mut self, command: Command) {
         match command {
-            Command::Start(answer) => {
-                self.starts.push(answer);
-                self.on_event(Event::StartAsked);
-            }
+            Command::Start(answer) => self.on_start_asked(answer, Event::StartAsked),
+            Command::Boot(answer) => self.on_start_asked(answer, Event::BootAsked),
+            Command::Sleep(answer) => self.on_sleep_asked(answer),
+            Command::GiveWay(answer) => self.on_give_way(answer),
             Command::Stop(answer) => {
                 self.stops.push(answer);
+                self.always_on.turned_off = true;
                 self.on_event(Event::StopAsked);
             }
             Command::Remove(answer) => {
                 self.removes.push(answer);
                 self.on_event(Event::RemoveAsked);
             }
-            Command::PushKeys(answer) => {
-                // A push under way has the keys of before, or waits for its turn after one that failed.
-                self.keys.push = None;
-                self.keys.stale = true;
-                self.keys.waiting.push(answer);
-            }
+            Command::PushKeys(answer) => self.on_keys_changed(answer),
             Command::AwaitKeys(answer) => self.keys.waiting.push(answer),
             Command::LookAgain(answer) => {
                 self.look().await;
                 let _ = answer.send(());
             }
+            Command::Policy(policy) => self.on_policy(policy),
         }
+    }
+
+    /// Whoever asks for a VM uses it, and takes back that somebody turned it off.
+    fn on_start_asked(&mut self, answer: Answer, event: Event) {
+        self.starts.push(answer);
+        self.always_on.turned_off = false;
+        self.on_event(event);
     }
 
     fn on_event(&mut self, event: Event) {
         let before = self.state.borrow().clone();
         let (after, effects) = step(before.clone(), event);
-        let boots = matches!(before, State::Off { .. } | State::Stopping { .. });
-        if boots && effects.contains(&Effect::Start) {
-            // This start reads the keys and hands them over. One that only waits for a guest which boots already, after
-            // a reboot or a restart of the server, does not.
-            self.keys.stale = false;
-        }
+        self.keys.note_start(&before, &effects);
         if before != after {
             info!(vm = %self.name, from = ?before, to = ?after, "the VM changed");
             self.watching = None;
             self.state.send_replace(after);
+            self.account_for_room();
+            self.on_new_state(&before);
         }
         self.carry_out(effects);
+        self.keep_on();
+    }
+
+    /// A VM without a process has no memory to account for; one that is found awake has.
+    fn account_for_room(&self) {
+        match *self.state.borrow() {
+            State::Off { .. } | State::Asleep { .. } | State::Removed => self.tools.room.leave(self.id),
+            State::Running | State::Stopping { .. } => self.tools.room.found(self.id, self.spec.memory),
+            State::Starting | State::Waking | State::FallingAsleep { .. } | State::Removing { .. } => {}
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Start => {
-                    self.operation = Some(Box::pin(start(
-                        self.tools.clone(),
-                        self.id,
-                        self.name.clone(),
-                        self.spec.clone(),
-                    )));
-                }
+                Effect::Start => self.operation = Some(Box::pin(self.job().start())),
+                Effect::Boot => self.operation = Some(Box::pin(self.job().boot())),
+                Effect::Sleep => self.operation = Some(Box::pin(self.job().sleep(self.awake.slept_for()))),
                 Effect::Stop => {
-                    let (engine, id) = (self.tools.engine.clone(), self.id);
-                    let patience = self.tools.settings.stop_patience;
-                    self.operation =
-                        Some(Box::pin(async move { Event::StopEnded(engine.stop(&id, patience).await) }));
+                    // One that is found on its way down goes there by itself.
+                    let by = if self.stops.is_empty() { StopBy::Itself } else { StopBy::Person };
+                    self.operation = Some(Box::pin(self.job().stop(by)));
                 }
-                Effect::Remove => self.operation = Some(Box::pin(remove(self.tools.clone(), self.id))),
+                Effect::Remove => self.operation = Some(Box::pin(self.job().remove())),
                 Effect::AnswerStarts(result) => answer(&mut self.starts, &result),
+                Effect::AnswerSleeps(result) => answer(&mut self.sleeps, &result),
                 Effect::AnswerStops(result) => answer(&mut self.stops, &result),
                 Effect::AnswerRemoves(result) => answer(&mut self.removes, &result),
             }
         }
     }
 
+    fn job(&self) -> Job {
+        Job {
+            tools: self.tools.clone(),
+            id: self.id,
+            name: self.name.clone(),
+            spec: self.spec.clone(),
+            activity: self.activity.clone(),
+            queued: self.queued.clone(),
+        }
+    }
+
     async fn look(&mut self) {
         match self.tools.engine.observe(&self.id).await {
-            Ok(observed) => self.on_event(Event::Observed(observed)),
+            Ok(observed) => self.on_observed(observed),
             Err(error) => warn!(vm = %self.name, %error, "the VM cannot be looked at"),
         }
     }
 
-    /// A running VM is watched for what its guest does by itself.
-    fn watch_if_running(&mut self) {
-        if self.watching.is_none() && *self.state.borrow() == State::Running {
+    fn on_observed(&mut self, observed: Observed) {
+        self.seen = observed.clone();
+        self.on_event(Event::Observed(observed));
+    }
+
+    /// A VM that runs is watched for what its guest does by itself, and one that sleeps for being called.
+    fn watch(&mut self) {
+        let known = match *self.state.borrow() {
+            State::Running => Observed::Running,
+            State::Asleep { .. } => match self.seen {
+                Observed::Asleep { called } => Observed::Asleep { called },
+                _ => Observed::Asleep { called: false },
+            },
+            _ => return,
+        };
+        if self.watching.is_none() {
             let (engine, id) = (self.tools.engine.clone(), self.id);
-            self.watching = Some(Box::pin(async move { engine.changed(&id, &Observed::Running).await }));
+            self.watching = Some(Box::pin(async move { engine.changed(&id, &known).await }));
         }
     }
 
     fn on_watched(&mut self, observed: Result<Observed, EngineError>) {
         self.watching = None;
         match observed {
-            Ok(observed) => self.on_event(Event::Observed(observed)),
+            Ok(observed) => self.on_observed(observed),
             Err(error) => {
                 warn!(vm = %self.name, %error, "the VM cannot be watched");
                 let (engine, id) = (self.tools.engine.clone(), self.id);
@@ -314,47 +489,8 @@ impl Supervisor {
         }
     }
 
-    /// Brings changed keys into a guest that runs. Nobody is kept waiting for a guest that does not: it gets them at
-    /// its next start, or, when they changed while it was starting, as soon as it runs.
-    fn push_keys_if_stale(&mut self) {
-        let running = *self.state.borrow() == State::Running;
-        if !running {
-            // What was under way may not have arrived.
-            self.keys.stale |= self.keys.push.take().is_some();
-            self.release_keys_waiting();
-        } else if self.keys.push.is_none() {
-            if self.keys.stale {
-                self.keys.stale = false;
-                self.keys.push = Some(Box::pin(push_keys(self.tools.clone(), self.id, self.name.clone())));
-            } else {
-                self.release_keys_waiting();
-            }
-        }
-    }
-
-    fn on_pushed(&mut self, result: Result<(), EngineError>) {
-        self.keys.push = None;
-        match result {
-            Ok(()) => self.keys.back_off = RETRY,
-            Err(error) => {
-                warn!(vm = %self.name, %error, "the keys could not be brought into the VM; trying again");
-                self.release_keys_waiting();
-                self.keys.stale = false;
-                let (wait, push) =
-                    (self.keys.back_off, push_keys(self.tools.clone(), self.id, self.name.clone()));
-                self.keys.back_off = (wait * 2).min(RETRY_AT_MOST);
-                self.keys.push = Some(Box::pin(async move {
-                    sleep(wait).await;
-                    push.await
-                }));
-            }
-        }
-    }
-
-    fn release_keys_waiting(&mut self) {
-        for answer in self.keys.waiting.drain(..) {
-            let _ = answer.send(());
-        }
+    fn owner(&self) -> &AccountName {
+        &self.name.owner
     }
 }
 
@@ -366,48 +502,17 @@ async fn pending_or<T>(slot: &mut Option<Pending<T>>) -> T {
     }
 }
 
+/// That moment; never, where there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn answer(waiting: &mut Vec<Answer>, result: &Result<(), Refusal>) {
     for answer in waiting.drain(..) {
         // Whoever asked may have gone away.
         let _ = answer.send(result.clone());
     }
-}
-
-async fn start(tools: Arc<Tools>, id: VmId, name: VmName, spec: VmSpec) -> Event {
-    Event::StartEnded(try_start(&tools, id, &name, &spec).await)
-}
-
-async fn try_start(tools: &Tools, id: VmId, name: &VmName, spec: &VmSpec) -> Result<(), EngineError> {
-    let guest = guest_of(tools, id, name).await?;
-    let observed = tools.engine.observe(&id).await?;
-    let boots = matches!(observed, Observed::Missing | Observed::Off { .. });
-    let has_run = tools.store.vm(name).await.map_err(broken)?.is_some_and(|row| row.last_boot.is_some());
-    if observed == Observed::Missing && has_run {
-        // A new, empty disk in its place would be taken for the loss of everything.
-        return Err(EngineError::Broken { reason: "its disk is missing on the server".into() });
-    }
-    let began = Instant::now();
-    tools.engine.create(&id, spec).await?;
-    tools.engine.start(&id, spec, &guest).await?;
-    if boots {
-        // What the next person who waits is told to expect; not worth failing for.
-        if let Err(error) = tools.store.set_last_boot(id, began.elapsed()).await {
-            warn!(vm = %name, %error, "the time of the boot was not written down");
-        }
-    }
-    Ok(())
-}
-
-async fn remove(tools: Arc<Tools>, id: VmId) -> Event {
-    Event::RemoveEnded(try_remove(&tools, id).await)
-}
-
-async fn try_remove(tools: &Tools, id: VmId) -> Result<(), EngineError> {
-    tools.engine.remove(&id).await?;
-    tools.store.finish_removing(id, OffsetDateTime::now_utc()).await.map(|_| ()).map_err(broken)
-}
-
-async fn push_keys(tools: Arc<Tools>, id: VmId, name: VmName) -> Result<(), EngineError> {
-    let keys = authorized_keys(&tools, &name.owner).await?;
-    tools.engine.set_authorized_keys(&id, &keys).await
 }

@@ -14,6 +14,8 @@ use crate::{
     error::Error,
     lifecycle::State,
     status::{Status, shown},
+    supervisor::Handle,
+    why::Outlook,
 };
 
 /// A VM as its owner and the operator see it.
@@ -29,6 +31,27 @@ pub struct VmInfo {
     pub status: Status,
     /// Why, where there is something to say: a clause without a full stop.
     pub reason: Option<String>,
+    /// Why it is awake, asleep or off: one sentence.
+    pub why: String,
+    /// When it goes to sleep, unless it is used; `None` where that is not set.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub sleeps_at: Option<OffsetDateTime>,
+    /// Since when it sleeps.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub asleep_since: Option<OffsetDateTime>,
+    /// It starts with the server, never sleeps, and is started again when it stops by itself.
+    pub always_on: bool,
+    /// It was told not to sleep before this.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub snoozed_until: Option<OffsetDateTime>,
+    /// Connections into it that go through this server.
+    pub connections: usize,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The size of the disk in bytes.
+    pub disk: u64,
     /// Its ssh host key, as a line of a `.pub` file without comment.
     pub host_key: String,
     /// When it was made.
@@ -55,10 +78,11 @@ impl Control {
             memory: self.settings.vm.memory,
             disk: self.settings.vm.disk,
             host_key: new_host_key(),
+            limits: self.settings.limits,
         };
         let row = self.store.add_vm(&new, OffsetDateTime::now_utc()).await?;
         let handle = self.supervise(&row).await;
-        Ok(self.info(&row, &handle.state()))
+        Ok(self.info(&row, Some(&handle)))
     }
 
     /// The VMs of `owner`, or all, by name.
@@ -70,8 +94,7 @@ impl Control {
             self.must_exist(owner).await?;
         }
         let rows = self.store.vms(owner).await?;
-        let seen = |row: &VmRow| self.handle(&row.name).map_or(State::Removed, |handle| handle.state());
-        Ok(rows.iter().map(|row| self.info(row, &seen(row))).collect())
+        Ok(rows.iter().map(|row| self.info(row, self.handle(&row.name).as_ref())).collect())
     }
 
     /// The VM that is meant by any of the host names that it answers to, by `vm-0.alice.koding`, or by `vm-0.alice` in
@@ -86,7 +109,7 @@ impl Control {
         meant.filter(|vm| self.handle(vm).is_some()).ok_or_else(|| Error::NoSuchVm(name.to_owned()))
     }
 
-    /// Starts a VM and waits until it answers.
+    /// Starts or wakes a VM and waits until it answers.
     ///
     /// # Errors
     /// It does not come up, or is stopped or removed in the meantime.
@@ -129,11 +152,19 @@ impl Control {
         self.engine.boot_log(&handle.id).await.map_err(|cause| Error::Engine { vm: vm.clone(), cause })
     }
 
-    fn info(&self, row: &VmRow, state: &State) -> VmInfo {
+    fn info(&self, row: &VmRow, handle: Option<&Handle>) -> VmInfo {
+        let state = handle.map_or(State::Removed, Handle::state);
         let (status, reason) = match row.removing_at {
-            Some(_) => (Status::Removing, shown(state).1.filter(|_| matches!(state, State::Removing { .. }))),
-            None => shown(state),
+            Some(_) => {
+                (Status::Removing, shown(&state).1.filter(|_| matches!(state, State::Removing { .. })))
+            }
+            None => shown(&state),
         };
+        let sleeps_at = handle.and_then(|handle| match handle.outlook() {
+            Outlook::Sleeps { at, .. } => Some(at),
+            Outlook::Unknown | Outlook::Stays(_) | Outlook::StartsAgain { .. } => None,
+        });
+        let now = self.settings.clock.now();
         let names = self.settings.domains.names_of(&row.name);
         VmInfo {
             name: row.name.clone(),
@@ -141,6 +172,15 @@ impl Control {
             names,
             status,
             reason,
+            why: handle.map(|handle| self.sentence(row, handle)).unwrap_or_default(),
+            sleeps_at,
+            asleep_since: row.slept.as_ref().map(|slept| slept.at).filter(|_| status == Status::Asleep),
+            always_on: row.always_on,
+            snoozed_until: row.snoozed_until.filter(|until| *until > now),
+            connections: handle.map_or(0, |handle| handle.activity.connections()),
+            cpus: row.cpus,
+            memory: row.memory,
+            disk: row.disk,
             host_key: public_line(&row.host_key),
             created: row.created_at,
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use berth_model::{AccountName, TeamName};
 
-use crate::keys::MAX_KEYS;
+use crate::{keys::MAX_KEYS, limits::Limit};
 
 /// Why the store did not do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,21 @@ pub enum StoreError {
     TooManyKeys {
         /// The account.
         account: AccountName,
+    },
+    /// With one more VM the account would have more than it may.
+    #[error(
+        "{account} has {}, and may have {}. Remove a VM first, or ask the operator for more.",
+        .what.words(*.has), .what.words(*.limit)
+    )]
+    OverLimit {
+        /// The account.
+        account: AccountName,
+        /// What there would be too much of.
+        what: Limit,
+        /// What it has.
+        has: u64,
+        /// What it may have.
+        limit: u64,
     },
     /// A later version of the schema is in the file.
     #[error(

@@ -27,6 +27,7 @@ mod accounts;
 mod convert;
 mod error;
 mod keys;
+mod limits;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -35,5 +36,6 @@ mod vms;
 pub use accounts::{AccountRow, RemovedAccount};
 pub use error::StoreError;
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
+pub use limits::{Limit, Limits, OwnLimits};
 pub use sqlite::Store;
-pub use vms::{NewVm, VmRow};
+pub use vms::{NewVm, Noted, VmRow};

@@ -7,9 +7,10 @@ use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    Store, StoreError,
+    Limits, Store, StoreError,
     accounts::lock_account,
     convert::{duration, number, optional_time, saturate, text, time, to_millis},
+    limits,
 };
 
 /// What is told of a VM when it is added.
@@ -29,6 +30,8 @@ pub struct NewVm {
     pub disk: u64,
     /// A new ssh host key, private, in OpenSSH's format; it is used only if no earlier VM had the same name.
     pub host_key: Secret<String>,
+    /// What the account may have in all, where the operator has set nothing for it alone.
+    pub limits: Limits,
 }
 
 /// A VM that is there, or is being removed.
@@ -52,8 +55,29 @@ pub struct VmRow {
     pub removing_at: Option<OffsetDateTime>,
     /// How long its last boot took.
     pub last_boot: Option<Duration>,
+    /// It starts with the server, never sleeps, and is started again when it stops by itself.
+    pub always_on: bool,
+    /// A person turned it off.
+    pub turned_off: bool,
+    /// It does not sleep before this.
+    pub snoozed_until: Option<OffsetDateTime>,
+    /// The last time that it was used, and what for.
+    pub used: Option<Noted>,
+    /// The last time that it was put to sleep, and why.
+    pub slept: Option<Noted>,
+    /// The last identification line of its sshd, without the line's end.
+    pub identification: Option<String>,
     /// How many changes this row has seen.
     pub generation: u64,
+}
+
+/// A moment, and what it was about in the words of whoever noted it: at least a character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// When.
+    pub at: OffsetDateTime,
+    /// What.
+    pub what: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -70,6 +94,14 @@ struct Columns {
     removing_at: Option<i64>,
     last_boot_ms: Option<i64>,
     generation: i64,
+    always_on: i64,
+    turned_off: i64,
+    snoozed_until: Option<i64>,
+    used_at: Option<i64>,
+    used_for: Option<String>,
+    slept_at: Option<i64>,
+    slept_for: Option<String>,
+    identification: Option<String>,
 }
 
 impl TryFrom<Columns> for VmRow {
@@ -91,8 +123,19 @@ impl TryFrom<Columns> for VmRow {
             removing_at: optional_time("removing_at", row.removing_at)?,
             last_boot: row.last_boot_ms.map(|millis| duration("last_boot_ms", millis)).transpose()?,
             generation: number("generation", row.generation)?,
+            always_on: row.always_on != 0,
+            turned_off: row.turned_off != 0,
+            snoozed_until: optional_time("snoozed_until", row.snoozed_until)?,
+            used: noted("used_at", row.used_at, row.used_for)?,
+            slept: noted("slept_at", row.slept_at, row.slept_for)?,
+            identification: row.identification,
         })
     }
+}
+
+fn noted(what: &'static str, at: Option<i64>, text: Option<String>) -> Result<Option<Noted>, StoreError> {
+    let at = optional_time(what, at)?;
+    Ok(at.zip(text).map(|(at, what)| Noted { at, what }))
 }
 
 impl Store {
@@ -102,11 +145,12 @@ impl Store {
     /// stays right.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchAccount`] and [`StoreError::NoSuchTeam`]; [`StoreError::Database`] where the id is taken
-    /// or a size is 0.
+    /// [`StoreError::NoSuchAccount`] and [`StoreError::NoSuchTeam`]; [`StoreError::OverLimit`] where the account would
+    /// have more than it may; [`StoreError::Database`] where the id is taken or a size is 0.
     pub async fn add_vm(&self, new: &NewVm, at: OffsetDateTime) -> Result<VmRow, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, &new.owner).await?;
+        limits::check(&mut tx, new).await?;
         let row: Columns = sqlx::query_as(
             "WITH free AS (
                  SELECT MIN(candidate.number) AS number
@@ -217,6 +261,85 @@ impl Store {
         .await?;
         tx.commit().await?;
         Ok(finished.rows_affected() > 0)
+    }
+
+    /// Writes down whether a VM is always on. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn set_always_on(&self, id: VmId, always_on: bool) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET always_on = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
+        );
+        self.change(change.bind(id.to_string()).bind(i64::from(always_on))).await
+    }
+
+    /// Writes down whether a person turned a VM off. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn set_turned_off(&self, id: VmId, turned_off: bool) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET turned_off = $2, generation = generation + 1
+             WHERE id = $1 AND removed_at IS NULL AND turned_off <> $2",
+        );
+        self.change(change.bind(id.to_string()).bind(i64::from(turned_off))).await
+    }
+
+    /// Writes down until when a VM does not sleep. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn set_snoozed(&self, id: VmId, until: Option<OffsetDateTime>) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET snoozed_until = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
+        );
+        self.change(change.bind(id.to_string()).bind(until.map(to_millis))).await
+    }
+
+    /// Writes down when a VM was last used. Does nothing where it is removed, or a later use was written down.
+    ///
+    /// # Errors
+    /// Only those of the database itself; an empty text is one.
+    pub async fn set_used(&self, id: VmId, used: &Noted) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET used_at = $2, used_for = $3, generation = generation + 1
+             WHERE id = $1 AND removed_at IS NULL AND (used_at IS NULL OR used_at <= $2)",
+        );
+        self.change(change.bind(id.to_string()).bind(to_millis(used.at)).bind(used.what.clone())).await
+    }
+
+    /// Writes down when a VM was put to sleep. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself; an empty text is one.
+    pub async fn set_slept(&self, id: VmId, slept: &Noted) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET slept_at = $2, slept_for = $3, generation = generation + 1
+             WHERE id = $1 AND removed_at IS NULL",
+        );
+        self.change(change.bind(id.to_string()).bind(to_millis(slept.at)).bind(slept.what.clone())).await
+    }
+
+    /// Writes down the identification line of a VM's sshd. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself; a text that is no such line (RFC 4253, 4.2) is one.
+    pub async fn set_identification(&self, id: VmId, line: &str) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET identification = $2, generation = generation + 1
+             WHERE id = $1 AND removed_at IS NULL AND (identification IS NULL OR identification <> $2)",
+        );
+        self.change(change.bind(id.to_string()).bind(line.to_owned())).await
+    }
+
+    async fn change(
+        &self,
+        change: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        change.execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Writes down how long the last boot of a VM took, to the millisecond. Does nothing where it is removed.

@@ -23,7 +23,7 @@ pub struct Bench {
     pub free_port: u16,
 }
 
-/// Runs the suite: four starts, and all that an engine promises about them. Leaves nothing behind when it passes.
+/// Runs the suite: four boots, some wakes, and all that an engine promises about them. Leaves nothing behind when it passes.
 ///
 /// # Panics
 /// At the first promise that is not kept, saying which.
@@ -34,6 +34,9 @@ pub async fn conformance(bench: Bench) {
     starts_and_is_seen(&bench, &vm).await;
     connections(&bench, &vm).await;
     keys_of_a_running_vm(&bench, &vm).await;
+    what_it_uses(&bench, &vm).await;
+    sleeps_and_wakes(&bench, &vm).await;
+    gives_up_a_sleep(&bench, &vm).await;
     stops_and_cuts(&bench, &vm).await;
     dropped_start(&bench, &vm).await;
     neighbours(&bench, &vm).await;
@@ -88,6 +91,7 @@ async fn made_and_off(bench: &Bench, vm: &VmId) {
         bench.within("create", engine.create(vm, &bench.spec)).await.expect(time);
         assert_eq!(bench.observe(vm).await, Observed::Off { ended: None }, "a VM that never ran is off");
     }
+    assert_eq!(engine.forget_sleep(vm).await, Ok(()), "it has no sleep to forget");
     assert!(engine.list().await.expect("list answers").contains(vm), "a VM that was made is listed");
     assert_eq!(engine.boot_log(vm).await, Ok(String::new()), "it has printed nothing");
     assert_eq!(bench.dial(vm, 22).await.err(), Some(EngineError::NotRunning), "nothing answers in it");
@@ -147,6 +151,49 @@ async fn keys_of_a_running_vm(bench: &Bench, vm: &VmId) {
         let set = bench.engine.set_authorized_keys(vm, &bench.guest.authorized_keys);
         assert_eq!(bench.within("set_authorized_keys", set).await, Ok(()), "a running VM takes keys");
     }
+}
+
+async fn what_it_uses(bench: &Bench, vm: &VmId) {
+    let engine = &bench.engine;
+    let first = bench.within("usage", engine.usage(vm)).await.expect("a running VM tells what it uses");
+    let then = bench.within("usage", engine.usage(vm)).await.expect("and tells it again");
+    assert!(then.cpu >= first.cpu && then.disk >= first.disk, "what was used only grows");
+    assert_eq!(bench.within("leases", engine.leases(vm)).await, Ok(vec![]), "nothing holds it awake");
+    assert_eq!(bench.within("tell", engine.tell(vm, "It's \"only\" a $(test)")).await, Ok(()), "it is told");
+    assert_eq!(bench.within("tidy", engine.tidy(vm)).await, Ok(()), "it is tidied");
+    let room = bench.within("room", engine.room()).await.expect("the host tells what it has");
+    assert!(room.memory > 0 && room.disk_free > 0, "{room:?}");
+}
+
+async fn sleeps_and_wakes(bench: &Bench, vm: &VmId) {
+    let engine = &bench.engine;
+    let asleep = Observed::Asleep { called: false };
+    for _ in 0..2 {
+        assert_eq!(bench.within("sleep", engine.sleep(vm)).await, Ok(()), "a running VM falls asleep, twice");
+        assert_eq!(bench.observe(vm).await, asleep, "and is seen asleep");
+    }
+    assert!(engine.list().await.expect("list answers").contains(vm), "a sleeping VM is listed");
+    assert_eq!(bench.dial(vm, 22).await.err(), Some(EngineError::NotRunning), "nothing answers in it");
+    assert_eq!(bench.stop(vm).await, Err(EngineError::NotRunning), "it cannot shut down asleep");
+    assert_eq!(engine.usage(vm).await.err(), Some(EngineError::NotRunning), "it uses nothing");
+    assert_eq!(engine.set_authorized_keys(vm, "").await, Ok(()), "keys for it are no error");
+    assert_eq!(bench.observe(vm).await, asleep, "and none of this wakes it");
+    let (woken, seen) = tokio::join!(bench.start(vm), bench.within("changed", engine.changed(vm, &asleep)));
+    assert_eq!(woken, Ok(()), "a start wakes it");
+    assert_ne!(seen, Ok(asleep), "and changed saw it");
+    assert_eq!(bench.observe(vm).await, Observed::Running, "up to the end");
+    bench.banner(vm).await;
+}
+
+async fn gives_up_a_sleep(bench: &Bench, vm: &VmId) {
+    let engine = &bench.engine;
+    assert_eq!(engine.forget_sleep(vm).await, Ok(()), "a VM that is awake has no sleep to forget");
+    assert_eq!(bench.observe(vm).await, Observed::Running, "and runs on");
+    bench.within("sleep", engine.sleep(vm)).await.expect("it sleeps again");
+    assert_eq!(bench.within("forget", engine.forget_sleep(vm)).await, Ok(()), "the sleep is given up");
+    assert!(matches!(bench.observe(vm).await, Observed::Off { .. }), "and it is off");
+    assert_eq!(engine.sleep(vm).await, Err(EngineError::NotRunning), "from where nothing falls asleep");
+    assert_eq!(bench.start(vm).await, Ok(()), "but boots");
 }
 
 async fn stops_and_cuts(bench: &Bench, vm: &VmId) {

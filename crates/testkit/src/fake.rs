@@ -16,8 +16,7 @@ use std::{
     time::Duration,
 };
 
-use berth_engine::{Ending, VmSpec};
-use berth_engine::{EngineError, Guest, Observed};
+use berth_engine::{Ending, EngineError, Guest, Lease, Observed, Room, Usage, VmSpec};
 use berth_model::VmId;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -43,6 +42,22 @@ pub enum Verb {
     SetAuthorizedKeys,
     /// `Engine::dial`
     Dial,
+    /// `Engine::prepare`
+    Prepare,
+    /// `Engine::sleep`
+    Sleep,
+    /// `Engine::forget_sleep`
+    ForgetSleep,
+    /// `Engine::usage`
+    Usage,
+    /// `Engine::leases`
+    Leases,
+    /// `Engine::tell`
+    Tell,
+    /// `Engine::tidy`
+    Tidy,
+    /// `Engine::room`
+    Room,
 }
 
 /// An engine in memory. Clones are the same engine, so that a test keeps one while control has the other.
@@ -66,6 +81,8 @@ struct Table {
     failures: HashMap<Verb, EngineError>,
     calls: Vec<(Verb, Option<VmId>)>,
     deaf: bool,
+    forks: bool,
+    room: Room,
 }
 
 struct FakeVm {
@@ -75,6 +92,9 @@ struct FakeVm {
     guest: Option<Guest>,
     spec: VmSpec,
     boot_log: String,
+    usage: Usage,
+    leases: Vec<Lease>,
+    told: Vec<String>,
 }
 
 impl Default for FakeEngine {
@@ -94,6 +114,8 @@ impl FakeEngine {
             failures: HashMap::new(),
             calls: Vec::new(),
             deaf: false,
+            forks: false,
+            room: Room { memory: 1 << 40, memory_free: 1 << 40, disk_free: 1 << 40 },
         };
         let shared =
             Shared { table: Mutex::new(table), changes: watch::Sender::new(()), tasks: TaskTracker::new() };
@@ -121,6 +143,41 @@ impl FakeEngine {
     /// Whether guests ignore a request to shut down, so that a stop takes all its patience and pulls the plug.
     pub fn set_deaf(&self, deaf: bool) {
         self.table().deaf = deaf;
+    }
+
+    /// Whether new VMs are forked, so that they are asleep when they are made.
+    pub fn set_forks(&self, forks: bool) {
+        self.table().forks = forks;
+    }
+
+    /// From now on this is what there is for VMs on the host.
+    pub fn set_room(&self, room: Room) {
+        self.table().room = room;
+    }
+
+    /// From now on this is what a VM has used.
+    pub fn set_usage(&self, vm: &VmId, usage: Usage) {
+        self.with(vm, |entry| entry.usage = usage);
+    }
+
+    /// From now on this is what programs in a guest hold it awake for.
+    pub fn set_leases(&self, vm: &VmId, leases: Vec<Lease>) {
+        self.with(vm, |entry| entry.leases = leases);
+    }
+
+    /// What was shown on the terminals of a guest.
+    #[must_use]
+    pub fn told(&self, vm: &VmId) -> Vec<String> {
+        self.table().vms.get(vm).map(|entry| entry.told.clone()).unwrap_or_default()
+    }
+
+    /// What a key typed into a shell that was left open does to a sleeping VM.
+    pub fn call(&self, vm: &VmId) {
+        self.with(vm, |entry| {
+            if let Observed::Asleep { called } = &mut entry.observed {
+                *called = true;
+            }
+        });
     }
 
     /// What `poweroff` inside does.
@@ -176,6 +233,13 @@ impl FakeEngine {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.shared.table.lock().expect("no test panics while it holds the table")
+    }
+
+    fn with(&self, vm: &VmId, change: impl FnOnce(&mut FakeVm)) {
+        if let Some(entry) = self.table().vms.get_mut(vm) {
+            change(entry);
+        }
+        self.announce();
     }
 
     fn announce(&self) {

@@ -5,4 +5,7 @@
 mod access;
 mod keys;
 mod lifecycle;
+mod room;
+mod sleep;
+mod time;
 mod world;

@@ -17,16 +17,17 @@ pub(crate) struct World {
     pub(crate) control: Arc<Control>,
     pub(crate) engine: FakeEngine,
     pub(crate) store: Store,
+    settings: Settings,
 }
 
 pub(crate) const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 pub(crate) fn settings() -> Settings {
+    let domains = Domains::new("koding.com", "kd.io", team()).unwrap();
+    let spec = VmSpec { cpus: 2, memory: 1 << 30, disk: 10 << 30 };
     Settings {
-        domains: Domains::new("koding.com", "kd.io", team()).unwrap(),
-        vm: VmSpec { cpus: 2, memory: 1 << 30, disk: 10 << 30 },
         stop_patience: Duration::from_secs(1),
-        website: "https://koding.com".into(),
+        ..Settings::new(domains, spec, "https://koding.com".into())
     }
 }
 
@@ -54,14 +55,23 @@ pub(crate) fn no_progress() -> mpsc::Sender<Progress> {
 impl World {
     /// Nobody and nothing.
     pub(crate) async fn empty() -> Self {
+        Self::with(settings()).await
+    }
+
+    /// Nobody and nothing, under other settings.
+    pub(crate) async fn with(settings: Settings) -> Self {
         let (engine, store) = (FakeEngine::new(), Store::in_memory(&team()).await.unwrap());
-        let control = Control::open(settings(), store.clone(), Arc::new(engine.clone())).await.unwrap();
-        Self { control, engine, store }
+        let control = Control::open(settings.clone(), store.clone(), Arc::new(engine.clone())).await.unwrap();
+        Self { control, engine, store, settings }
     }
 
     /// alice and bob with a key and a VM each.
     pub(crate) async fn new() -> (Self, PublicKey, PublicKey) {
-        let world = Self::empty().await;
+        Self::empty().await.peopled().await
+    }
+
+    pub(crate) async fn peopled(self) -> (Self, PublicKey, PublicKey) {
+        let world = self;
         let (alices, bobs) = (new_key(), new_key());
         for (name, key) in [("alice", &alices), ("bob", &bobs)] {
             world.control.add_account(&account(name)).await.unwrap();
@@ -75,7 +85,9 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.control.close().await;
         self.control =
-            Control::open(settings(), self.store.clone(), Arc::new(self.engine.clone())).await.unwrap();
+            Control::open(self.settings.clone(), self.store.clone(), Arc::new(self.engine.clone()))
+                .await
+                .unwrap();
     }
 
     pub(crate) async fn add_key(&self, name: &str, line: &str) {

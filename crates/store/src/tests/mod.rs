@@ -2,6 +2,7 @@
 
 mod accounts;
 mod keys;
+mod limits;
 mod opening;
 mod schema;
 mod vms;
@@ -11,7 +12,7 @@ use berth_model::{AccountName, PublicKey, Secret, TeamName, VmId};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
-use crate::{NewKey, NewVm, Store};
+use crate::{Limits, NewKey, NewVm, Store};
 
 /// An empty store, and what has to live as long.
 struct TestStore {
@@ -91,5 +92,6 @@ fn new_vm(owner: AccountName, host_key: &str) -> NewVm {
         memory: 1 << 30,
         disk: 10 << 30,
         host_key: Secret::new(host_key.to_owned()),
+        limits: Limits::NONE,
     }
 }

@@ -36,6 +36,11 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE vms SET generation = -1",
     "UPDATE vms SET removed_at = 1",
     "UPDATE vms SET team = 'alice'",
+    "UPDATE vms SET always_on = 2",
+    "UPDATE vms SET turned_off = -1",
+    "UPDATE vms SET used_for = ''",
+    "UPDATE vms SET identification = 'OpenSSH'",
+    "UPDATE accounts SET max_vms = -1",
 ];
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use berth_engine::{Ending, Engine, EngineError, Guest, Observed, Stream, VmSpec};
+use berth_engine::{Ending, Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
 use berth_model::VmId;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,34 @@ impl FakeEngine {
         }
     }
 
+    /// As the real one does: what goes wrong leaves the sleep as it was.
+    async fn wake(&self, vm: &VmId, guest: &Guest) -> Result<(), EngineError> {
+        self.with(vm, |entry| entry.observed = Observed::Waking);
+        let woken = self.called(Verb::Start, Some(vm)).await;
+        self.with(vm, |entry| {
+            if entry.observed != Observed::Waking {
+                return;
+            }
+            entry.observed = match &woken {
+                Ok(()) => Observed::Running,
+                Err(_) => Observed::Asleep { called: false },
+            };
+            if woken.is_ok() {
+                entry.guest = Some(guest.clone());
+                entry.usage = Usage::default();
+            }
+        });
+        woken
+    }
+
+    fn running<T>(&self, vm: &VmId, get: impl FnOnce(&mut FakeVm) -> T) -> Result<T, EngineError> {
+        match self.table().vms.get_mut(vm) {
+            None => Err(EngineError::Missing),
+            Some(entry) if entry.observed == Observed::Running => Ok(get(entry)),
+            Some(_) => Err(EngineError::NotRunning),
+        }
+    }
+
     fn observed(&self, vm: &VmId) -> Observed {
         self.table().vms.get(vm).map_or(Observed::Missing, |vm| vm.observed.clone())
     }
@@ -38,15 +66,26 @@ impl FakeEngine {
 
 #[async_trait]
 impl Engine for FakeEngine {
+    async fn prepare(&self, _spec: &VmSpec) -> Result<(), EngineError> {
+        self.called(Verb::Prepare, None).await
+    }
+
     async fn create(&self, vm: &VmId, spec: &VmSpec) -> Result<(), EngineError> {
         self.called(Verb::Create, Some(vm)).await?;
-        self.table().vms.entry(*vm).or_insert_with(|| FakeVm {
-            observed: Observed::Off { ended: None },
+        let mut table = self.table();
+        let observed =
+            if table.forks { Observed::Asleep { called: false } } else { Observed::Off { ended: None } };
+        table.vms.entry(*vm).or_insert_with(|| FakeVm {
+            observed,
+            usage: Usage::default(),
+            leases: Vec::new(),
+            told: Vec::new(),
             boot: CancellationToken::new(),
             guest: None,
             spec: spec.clone(),
             boot_log: String::new(),
         });
+        drop(table);
         self.announce();
         Ok(())
     }
@@ -59,6 +98,7 @@ impl Engine for FakeEngine {
                 return Err(EngineError::Missing);
             }
             Observed::Running => return self.called(Verb::Start, Some(vm)).await,
+            Observed::Asleep { .. } | Observed::Waking => return self.wake(vm, guest).await,
             Observed::Off { .. } | Observed::Booting | Observed::Stopping => {}
         }
         let Some((boot, _delay)) = self.begin_boot(vm) else { return Err(EngineError::Missing) };
@@ -80,9 +120,34 @@ impl Engine for FakeEngine {
         }
     }
 
+    async fn sleep(&self, vm: &VmId) -> Result<(), EngineError> {
+        self.called(Verb::Sleep, Some(vm)).await?;
+        match self.observed(vm) {
+            Observed::Missing => Err(EngineError::Missing),
+            Observed::Asleep { .. } => Ok(()),
+            Observed::Running => {
+                self.with(vm, |entry| entry.observed = Observed::Asleep { called: false });
+                Ok(())
+            }
+            Observed::Off { .. } | Observed::Waking | Observed::Booting | Observed::Stopping => {
+                Err(EngineError::NotRunning)
+            }
+        }
+    }
+
+    async fn forget_sleep(&self, vm: &VmId) -> Result<(), EngineError> {
+        self.called(Verb::ForgetSleep, Some(vm)).await?;
+        if matches!(self.observed(vm), Observed::Asleep { .. }) {
+            self.end(vm, Ending::Killed);
+        }
+        Ok(())
+    }
+
     async fn stop(&self, vm: &VmId, patience: Duration) -> Result<(), EngineError> {
-        if matches!(self.observed(vm), Observed::Missing | Observed::Off { .. }) {
-            return self.called(Verb::Stop, Some(vm)).await;
+        match self.observed(vm) {
+            Observed::Missing | Observed::Off { .. } => return self.called(Verb::Stop, Some(vm)).await,
+            Observed::Asleep { .. } => return Err(EngineError::NotRunning),
+            Observed::Waking | Observed::Booting | Observed::Running | Observed::Stopping => {}
         }
         let deaf = {
             let mut table = self.table();
@@ -170,6 +235,31 @@ impl Engine for FakeEngine {
                 Ok(Box::new(ours))
             }
         }
+    }
+
+    async fn usage(&self, vm: &VmId) -> Result<Usage, EngineError> {
+        self.called(Verb::Usage, Some(vm)).await?;
+        self.running(vm, |entry| entry.usage)
+    }
+
+    async fn leases(&self, vm: &VmId) -> Result<Vec<Lease>, EngineError> {
+        self.called(Verb::Leases, Some(vm)).await?;
+        self.running(vm, |entry| entry.leases.clone())
+    }
+
+    async fn tell(&self, vm: &VmId, text: &str) -> Result<(), EngineError> {
+        self.called(Verb::Tell, Some(vm)).await?;
+        self.running(vm, |entry| entry.told.push(text.to_owned()))
+    }
+
+    async fn tidy(&self, vm: &VmId) -> Result<(), EngineError> {
+        self.called(Verb::Tidy, Some(vm)).await?;
+        self.running(vm, |_| ())
+    }
+
+    async fn room(&self) -> Result<Room, EngineError> {
+        self.called(Verb::Room, None).await?;
+        Ok(self.table().room)
     }
 
     async fn boot_log(&self, vm: &VmId) -> Result<String, EngineError> {

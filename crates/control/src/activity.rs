@@ -1,0 +1,314 @@
+//! What goes through the connections into a VM, and what of it is a use.
+//!
+//! A tunnel is end to end encrypted, so only sizes and times are known. Small packets at a steady beat are keepalives
+//! (`ServerAliveInterval`, and the answers to `ClientAliveInterval`): they are no use. Everything else that a client
+//! sends is, and so is much that it receives: a transfer.
+//!
+//! Concurrency: one [`Activity`] a VM, shared by its connections and its supervisor, under a lock that is held for a few
+//! instructions. What is counted for each message is in its [`Meter`], which one connection has for itself.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use berth_engine::Stream;
+use time::OffsetDateTime;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use crate::{
+    clock::Clock,
+    idle::{Use, UseKind},
+};
+
+/// What comes closer after the last message than this belongs to the same burst.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The most bytes of a burst that may be a keepalive: one message and its answer take less.
+const SMALL: usize = 300;
+/// So many pauses in a row that are alike make a beat.
+const BEAT: usize = 2;
+/// Nobody sends keepalives less often than this; who types every quarter of an hour does.
+const SLOWEST_BEAT: Duration = Duration::from_secs(10 * 60);
+/// Received bytes of one burst that are a transfer, not a prompt, a clock or `top`.
+const TRANSFER: usize = 256 << 10;
+
+/// What is known of the use of one VM.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    clock: Clock,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    used: Option<Use>,
+    connecting: usize,
+    connections: usize,
+}
+
+impl Activity {
+    pub(crate) fn new(clock: Clock, used: Option<Use>) -> Arc<Self> {
+        Arc::new(Self { clock, inner: Mutex::new(Inner { used, ..Inner::default() }) })
+    }
+
+    /// The last use.
+    pub(crate) fn used(&self) -> Option<Use> {
+        self.lock().used.clone()
+    }
+
+    /// Notes a use at this moment.
+    pub(crate) fn note(&self, what: UseKind) {
+        self.note_at(self.clock.now(), what);
+    }
+
+    /// Notes a use, unless there was a later one.
+    pub(crate) fn note_at(&self, at: OffsetDateTime, what: UseKind) {
+        let mut inner = self.lock();
+        if inner.used.as_ref().is_none_or(|used| used.at <= at) {
+            inner.used = Some(Use { at, what });
+        }
+    }
+
+    /// Whether somebody is connecting in this moment.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.lock().connecting > 0
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.lock().connections
+    }
+
+    /// Somebody is connecting for as long as the guard lives.
+    pub(crate) fn connecting(self: &Arc<Self>) -> Connecting {
+        self.lock().connecting += 1;
+        Connecting(self.clone())
+    }
+
+    /// Measures a connection of `by` to `port` for as long as it is open.
+    pub(crate) fn measured(self: &Arc<Self>, inner: Box<dyn Stream>, by: String, port: u16) -> Measured {
+        self.lock().connections += 1;
+        let what = UseKind::Connection { by, port };
+        self.note(what.clone());
+        Measured { inner, activity: self.clone(), what, up: Meter::new(SMALL), down: Meter::new(TRANSFER) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Activity::connecting`].
+#[derive(Debug)]
+pub(crate) struct Connecting(Arc<Activity>);
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.lock().connecting -= 1;
+    }
+}
+
+/// One direction of a connection: bursts, and the pauses between them.
+#[derive(Debug)]
+struct Meter {
+    /// A burst of more bytes than this is no keepalive.
+    small: usize,
+    began: Option<Instant>,
+    last: Option<Instant>,
+    bytes: usize,
+    on_beat: bool,
+    /// From the beginning of one burst to the beginning of the next, the last few.
+    pauses: VecDeque<Duration>,
+}
+
+impl Meter {
+    fn new(small: usize) -> Self {
+        Self { small, began: None, last: None, bytes: 0, on_beat: false, pauses: VecDeque::new() }
+    }
+
+    /// Whether this message, after all that came before, is more than a keepalive.
+    fn goes_through(&mut self, now: Instant, bytes: usize) -> bool {
+        let same = self.last.is_some_and(|last| now.duration_since(last) < PAUSE);
+        self.last = Some(now);
+        if same {
+            self.bytes = self.bytes.saturating_add(bytes);
+        } else {
+            self.begin(now, bytes);
+        }
+        self.bytes > self.small || !self.on_beat
+    }
+
+    fn begin(&mut self, now: Instant, bytes: usize) {
+        self.bytes = bytes;
+        if let Some(before) = self.began.replace(now) {
+            let pause = now.duration_since(before);
+            self.on_beat = pause <= SLOWEST_BEAT
+                && self.pauses.len() >= BEAT
+                && self.pauses.iter().all(|other| alike(*other, pause));
+            self.pauses.push_back(pause);
+            if self.pauses.len() > BEAT {
+                self.pauses.pop_front();
+            }
+        }
+    }
+
+    /// Whether the present burst is larger than small.
+    fn is_large(&self) -> bool {
+        self.bytes > self.small
+    }
+}
+
+/// Timers of clients are exact, hosts and networks are not.
+fn alike(one: Duration, other: Duration) -> bool {
+    one.abs_diff(other) <= (one / 20).max(Duration::from_millis(750))
+}
+
+/// A connection into a VM, with an eye on what goes through it.
+pub(crate) struct Measured {
+    inner: Box<dyn Stream>,
+    activity: Arc<Activity>,
+    what: UseKind,
+    up: Meter,
+    down: Meter,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.activity.lock().connections -= 1;
+    }
+}
+
+impl AsyncRead for Measured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        if count > 0 {
+            self.down.goes_through(Instant::now(), count);
+            // What a program prints is no use, however irregular: only a person or a transfer is.
+            if self.down.is_large() {
+                self.activity.note(self.what.clone());
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Measured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.inner).poll_write(cx, data))?;
+        if count > 0 && self.up.goes_through(Instant::now(), count) {
+            self.activity.note(self.what.clone());
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages of so many bytes, each so many milliseconds after the one before; gives which were uses.
+    fn uses(messages: &[(u64, usize)]) -> Vec<bool> {
+        let mut meter = Meter::new(SMALL);
+        let mut now = Instant::now();
+        let judge = |(after, bytes): &(u64, usize)| {
+            now += Duration::from_millis(*after);
+            meter.goes_through(now, *bytes)
+        };
+        messages.iter().map(judge).collect()
+    }
+
+    #[test]
+    fn a_steady_beat_of_small_packets_is_no_use_after_three_of_them() {
+        let beat = vec![(60_020, 52); 10];
+        assert_eq!(uses(&beat), [vec![true; 3], vec![false; 7]].concat());
+        let unsteady: Vec<_> = (0..10).map(|i| (15_000 + i % 3 * 300, 100)).collect();
+        assert_eq!(uses(&unsteady), [vec![true; 3], vec![false; 7]].concat());
+    }
+
+    #[test]
+    fn a_key_between_keepalives_is_a_use() {
+        let mut messages = vec![(30_000, 52); 6];
+        messages.push((7_000, 36));
+        messages.extend(vec![(30_000, 52); 5]);
+        let uses = uses(&messages);
+        assert!(!uses[5], "a keepalive");
+        assert!(uses[6], "the key");
+        assert!(!uses[11], "keepalives again");
+    }
+
+    #[test]
+    fn an_answer_within_a_burst_does_not_spoil_the_beat_and_much_data_does() {
+        let mut messages = vec![(30_000, 52); 4];
+        messages.extend([(30_000, 52), (100, 52), (29_900, 52)]);
+        assert_eq!(uses(&messages)[3..], [false, false, false, false]);
+        messages.extend([(30_000, 52), (100, 1000)]);
+        assert_eq!(uses(&messages)[7..], [false, true]);
+    }
+
+    #[test]
+    fn typing_is_a_use_at_any_speed() {
+        assert!(uses(&[(120, 36); 50]).iter().all(|used| *used));
+        let slow: Vec<_> = [3, 9, 4, 20, 7, 3, 11].iter().map(|seconds| (seconds * 1000, 36)).collect();
+        assert!(uses(&slow).iter().all(|used| *used));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_connection_does_is_noted() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let activity = Activity::new(Clock::of_the_test(), None);
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut near = activity.measured(Box::new(near), "alice".into(), 22);
+        assert_eq!(activity.connections(), 1);
+        let opened = activity.used().unwrap();
+        assert_eq!(opened.what, UseKind::Connection { by: "alice".into(), port: 22 });
+
+        tokio::time::advance(Duration::from_secs(50)).await;
+        far.write_all(b"12:00:01").await.unwrap();
+        near.read_exact(&mut [0; 8]).await.unwrap();
+        assert_eq!(activity.used().unwrap(), opened, "a clock that ticks is no use");
+        near.write_all(b"x").await.unwrap();
+        let typed = activity.used().unwrap();
+        assert_eq!(typed.at - opened.at, time::Duration::seconds(50));
+
+        tokio::time::advance(Duration::from_secs(50)).await;
+        far.write_all(&vec![0; TRANSFER + 1]).await.unwrap();
+        near.read_exact(&mut vec![0; TRANSFER + 1]).await.unwrap();
+        assert!(activity.used().unwrap().at > typed.at, "a transfer is");
+        drop(near);
+        assert_eq!(activity.connections(), 0);
+    }
+
+    #[test]
+    fn an_earlier_use_does_not_replace_a_later_one() {
+        let activity = Activity::new(Clock::System, None);
+        let now = OffsetDateTime::now_utc();
+        activity.note_at(now, UseKind::Work);
+        activity.note_at(now - Duration::from_secs(9), UseKind::Site);
+        assert_eq!(activity.used(), Some(Use { at: now, what: UseKind::Work }));
+        let connecting = activity.connecting();
+        assert!(activity.is_connecting());
+        drop(connecting);
+        assert!(!activity.is_connecting());
+    }
+}

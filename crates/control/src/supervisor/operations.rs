@@ -1,0 +1,170 @@
+//! What a supervisor has under way: the engine's verbs, with what has to be written down before and after.
+
+use std::{sync::Arc, time::Duration};
+
+use berth_engine::{EngineError, Observed, VmSpec};
+use berth_model::{VmId, VmName};
+use berth_store::Noted;
+use time::OffsetDateTime;
+use tokio::{sync::watch, time::Instant};
+use tracing::warn;
+
+use super::Tools;
+use crate::{
+    activity::Activity,
+    guest::{authorized_keys, broken, guest_of},
+    idle::{Use, UseKind},
+    lifecycle::{Event, State},
+    room::Queued,
+    why::SleptFor,
+};
+
+/// How often a VM that falls asleep or wakes while it is to be stopped is looked at again.
+const STOP_TRIES: u32 = 5;
+
+/// Who has a VM stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopBy {
+    Person,
+    /// It was found on its way down.
+    Itself,
+}
+
+/// What an operation works with.
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) tools: Arc<Tools>,
+    pub(super) id: VmId,
+    pub(super) name: VmName,
+    pub(super) spec: VmSpec,
+    pub(super) activity: Arc<Activity>,
+    pub(super) queued: Arc<watch::Sender<Option<Queued>>>,
+}
+
+impl Job {
+    pub(super) async fn start(self) -> Event {
+        Event::StartEnded(self.try_start().await)
+    }
+
+    pub(super) async fn boot(self) -> Event {
+        let forgotten = self.tools.engine.forget_sleep(&self.id).await;
+        Event::StartEnded(match forgotten {
+            Ok(()) => self.try_start().await,
+            Err(error) => Err(error),
+        })
+    }
+
+    pub(super) async fn sleep(self, why: SleptFor) -> Event {
+        let used = self.activity.used();
+        let result = self.tools.engine.sleep(&self.id).await;
+        if result.is_ok() {
+            self.write_used(used.as_ref()).await;
+            let what = serde_json::to_string(&why).unwrap_or_default();
+            let noted = Noted { at: self.tools.settings.clock.now(), what };
+            if let Err(error) = self.tools.store.set_slept(self.id, &noted).await {
+                warn!(vm = %self.name, %error, "when it fell asleep was not written down");
+            }
+        }
+        Event::SleepEnded(result)
+    }
+
+    pub(super) async fn stop(self, by: StopBy) -> Event {
+        Event::StopEnded(self.try_stop(by).await)
+    }
+
+    pub(super) async fn remove(self) -> Event {
+        Event::RemoveEnded(self.try_remove().await)
+    }
+
+    pub(super) async fn push_keys(self) -> Result<(), EngineError> {
+        let keys = authorized_keys(&self.tools, &self.name.owner).await?;
+        self.tools.engine.set_authorized_keys(&self.id, &keys).await
+    }
+
+    /// Writes down when it was last used, so that a restart of the server does not begin to count anew.
+    pub(super) async fn write_used(&self, used: Option<&Use>) {
+        let Some(Use { at, what }) = used else { return };
+        let noted = Noted { at: *at, what: serde_json::to_string(what).unwrap_or_default() };
+        if let Err(error) = self.tools.store.set_used(self.id, &noted).await {
+            warn!(vm = %self.name, %error, "when it was last used was not written down");
+        }
+    }
+
+    async fn try_start(&self) -> Result<(), EngineError> {
+        let guest = guest_of(&self.tools, self.id, &self.name).await?;
+        let observed = self.tools.engine.observe(&self.id).await?;
+        let row = self.tools.store.vm(&self.name).await.map_err(broken)?.ok_or(EngineError::Missing)?;
+        let has_run = row.last_boot.is_some() || row.used.is_some() || row.slept.is_some();
+        if observed == Observed::Missing && has_run {
+            // A new, empty disk in its place would be taken for the loss of everything.
+            return Err(EngineError::Broken { reason: "its disk is missing on the server".into() });
+        }
+        if row.turned_off {
+            self.tools.store.set_turned_off(self.id, false).await.map_err(broken)?;
+        }
+        self.enter_room().await?;
+        let began = Instant::now();
+        self.tools.engine.create(&self.id, &self.spec).await?;
+        let boots = matches!(observed, Observed::Missing | Observed::Off { .. })
+            && matches!(self.tools.engine.observe(&self.id).await?, Observed::Off { .. });
+        self.tools.engine.start(&self.id, &self.spec, &guest).await?;
+        if observed == Observed::Missing {
+            self.activity.note(UseKind::Started);
+            self.write_used(self.activity.used().as_ref()).await;
+        }
+        if boots {
+            // What the next person who waits is told to expect; not worth failing for.
+            if let Err(error) = self.tools.store.set_last_boot(self.id, began.elapsed()).await {
+                warn!(vm = %self.name, %error, "the time of the boot was not written down");
+            }
+        }
+        Ok(())
+    }
+
+    async fn enter_room(&self) -> Result<(), EngineError> {
+        let give_way = || longest_idle_gives_way(&self.tools, self.id);
+        self.tools.room.enter(self.id, self.spec.memory, &self.queued, give_way).await
+    }
+
+    /// A guest that sleeps is woken first: what its programs have not saved is saved by a shutdown only.
+    async fn try_stop(&self, by: StopBy) -> Result<(), EngineError> {
+        let patience = self.tools.settings.stop_patience;
+        if by == StopBy::Person {
+            self.tools.store.set_turned_off(self.id, true).await.map_err(broken)?;
+        }
+        for _ in 0..STOP_TRIES {
+            if matches!(
+                self.tools.engine.observe(&self.id).await?,
+                Observed::Asleep { .. } | Observed::Waking
+            ) {
+                let guest = guest_of(&self.tools, self.id, &self.name).await?;
+                self.enter_room().await?;
+                self.tools.engine.start(&self.id, &self.spec, &guest).await?;
+            }
+            match self.tools.engine.stop(&self.id, patience).await {
+                // It fell asleep in the meantime.
+                Err(EngineError::NotRunning) => tokio::time::sleep(Duration::from_millis(50)).await,
+                ended => return ended,
+            }
+        }
+        Err(EngineError::NotRunning)
+    }
+
+    async fn try_remove(&self) -> Result<(), EngineError> {
+        self.tools.engine.remove(&self.id).await?;
+        self.tools.store.finish_removing(self.id, OffsetDateTime::now_utc()).await.map(|_| ()).map_err(broken)
+    }
+}
+
+/// Asks the VMs that run, the longest idle one first, until one has gone to sleep.
+async fn longest_idle_gives_way(tools: &Tools, but: VmId) -> bool {
+    let mut others = tools.handles.filter(|_| true);
+    others.retain(|handle| handle.id != but && handle.state() == State::Running);
+    others.sort_by_cached_key(|handle| handle.activity.used().map(|used| used.at));
+    for handle in others {
+        if handle.give_way().await {
+            return true;
+        }
+    }
+    false
+}
