@@ -260,9 +260,14 @@ mod tests {
         task::{Context, Wake, Waker},
     };
 
-    use crate::link::Family;
+    use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol};
 
     use super::*;
+    use crate::{
+        GUEST_MAC,
+        link::{Family, GUEST_V4, HOST_V4},
+        shared::Heard,
+    };
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -301,5 +306,50 @@ mod tests {
     async fn a_frozen_network_does_nothing() {
         assert_eq!(wakes_in_an_hour(true).await, 0);
         assert!(wakes_in_an_hour(false).await > 50);
+    }
+
+    /// The guest's question for the host's address, as QEMU sends it.
+    fn question() -> Vec<u8> {
+        let arp = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: EthernetAddress(GUEST_MAC),
+            source_protocol_addr: GUEST_V4,
+            target_hardware_addr: EthernetAddress([0; 6]),
+            target_protocol_addr: HOST_V4,
+        };
+        let mut bytes = vec![0; 4 + 14 + arp.buffer_len()];
+        bytes[3] = 14 + arp.buffer_len() as u8;
+        let mut frame = EthernetFrame::new_unchecked(&mut bytes[4..]);
+        frame.set_src_addr(EthernetAddress(GUEST_MAC));
+        frame.set_dst_addr(EthernetAddress::BROADCAST);
+        frame.set_ethertype(EthernetProtocol::Arp);
+        arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+        bytes
+    }
+
+    /// What is on the socket counts, even if tokio has not seen it yet; the answer is for the guest that goes on.
+    #[tokio::test(start_paused = true)]
+    async fn a_freeze_hears_the_guest_out_first() {
+        let shared = Arc::new(Shared::new());
+        let (host, qemu) = UnixStream::pair().unwrap();
+        let mut qemu = qemu.into_std().unwrap();
+        shared.attach(host);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut driver = pin!(run(shared.clone()));
+        assert!(driver.as_mut().poll(&mut context).is_pending());
+
+        io::Write::write_all(&mut qemu, &question().repeat(1000)).unwrap();
+        let mut freeze = pin!(shared.freeze());
+        assert!(freeze.as_mut().poll(&mut context).is_pending());
+        assert!(driver.as_mut().poll(&mut context).is_pending());
+        assert!(freeze.as_mut().poll(&mut context).is_ready());
+        assert_eq!(*shared.heard.borrow(), Heard { v4: true, v6: false });
+
+        let mut answers = [0; 100_000];
+        assert_eq!(qemu.read(&mut answers).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        shared.thaw();
+        tokio::task::yield_now().await;
+        assert!(driver.as_mut().poll(&mut context).is_pending());
+        assert_eq!(qemu.read(&mut answers).unwrap(), 1000 * question().len());
     }
 }

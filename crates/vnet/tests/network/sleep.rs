@@ -98,10 +98,13 @@ async fn an_end_calls_and_is_delivered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drop_calls_and_lingers_in_the_guests_time() {
-    let (network, guest, stream) = echoing().await;
+    const LENGTH: usize = 600_000;
+    let (network, guest) = boot(&[Listener { buffer: 16 << 10, ..Listener::new(7, App::Echo) }]);
+    let mut stream = network.dial(7, LONG).await.unwrap();
     let mut unfinished = network.dial(7, LONG).await.unwrap();
+    echo_of(&mut stream, 0).await;
     let guest = put_to_sleep(&network, guest).await;
-    unfinished.write_all(b"last words").await.unwrap();
+    unfinished.write_all(&vec![1; LENGTH]).await.unwrap();
     drop((stream, unfinished));
     timeout(SOON, network.called()).await.unwrap();
     assert!(timeout(HOUR, network.deserted()).await.is_err(), "nothing can be delivered");
@@ -109,7 +112,7 @@ async fn a_drop_calls_and_lingers_in_the_guests_time() {
     let guest = wake(&network, guest);
     timeout(SOON, network.deserted()).await.unwrap();
     let records = guest.until(|records| records.iter().all(|record| record.reset)).await;
-    assert_eq!(records.iter().map(|record| record.received).collect::<Vec<_>>(), [1, 10]);
+    assert_eq!(records.iter().map(|record| record.received).collect::<Vec<_>>(), [1, LENGTH]);
 }
 
 #[tokio::test(start_paused = true)]
