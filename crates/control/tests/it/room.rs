@@ -20,9 +20,10 @@ async fn status(world: &World, name: &str) -> Status {
 
 #[tokio::test]
 async fn the_longest_idle_vm_gives_way_and_one_in_use_never() {
-    let time = Time::stop();
+    let mut time = Time::stop();
     let two = Settings { memory: Some(2 * GIB), ..settings() };
     let (world, alices, bobs) = World::with(two).await.peopled().await;
+    time.wait_for(&world.store);
     world.control.add_vm(&account("alice")).await.unwrap();
     let first = world.entry(&alices, "vm-0.alice.kd.io").await;
     let second = world.entry(&alices, "vm-1.alice.kd.io").await;
@@ -71,9 +72,10 @@ async fn the_longest_idle_vm_gives_way_and_one_in_use_never() {
 
 #[tokio::test]
 async fn a_vm_that_was_found_running_has_its_place() {
-    let time = Time::stop();
+    let mut time = Time::stop();
     let one = Settings { memory: Some(GIB), ..settings() };
     let (mut world, alices, bobs) = World::with(one).await.peopled().await;
+    time.wait_for(&world.store);
     let alices = world.entry(&alices, "alice.kd.io").await;
     world.greet(&alices).await;
     world.restart().await;

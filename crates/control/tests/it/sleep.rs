@@ -24,8 +24,9 @@ struct Scene {
 impl Scene {
     /// alice's VM, which runs and was just connected to.
     async fn new() -> Self {
-        let time = Time::stop();
+        let mut time = Time::stop();
         let (world, alices, _) = World::with(settings()).await.peopled().await;
+        time.wait_for(&world.store);
         let entry = world.entry(&alices, "alice.kd.io").await;
         let scene = Self { world, time, entry };
         scene.world.greet(&scene.entry).await;

@@ -5,12 +5,14 @@ use std::{sync::mpsc, time::Duration};
 use berth_control::{Clock, IdleRules, Settings};
 use berth_engine::VmSpec;
 use berth_model::Domains;
+use berth_store::Store;
 
 use crate::world::team;
 
 /// Stops tokio's clock for one test. Unlike with `start_paused` it does not run ahead while the database's threads are
 /// at work: a blocking task keeps it from that.
 pub(crate) struct Time {
+    store: Option<Store>,
     _ends_the_task: mpsc::Sender<()>,
 }
 
@@ -19,7 +21,12 @@ impl Time {
         tokio::time::pause();
         let (end, ended) = mpsc::channel::<()>();
         tokio::task::spawn_blocking(move || ended.recv());
-        Self { _ends_the_task: end }
+        Self { store: None, _ends_the_task: end }
+    }
+
+    /// From now on no time passes while this database is at work.
+    pub(crate) fn wait_for(&mut self, store: &Store) {
+        self.store = Some(store.clone());
     }
 
     /// Lets this much time pass, a second at a time, and what follows from it happen.
@@ -27,19 +34,19 @@ impl Time {
         self.settle().await;
         for _ in 0..time.as_secs() {
             tokio::time::advance(Duration::from_secs(1)).await;
-            for _ in 0..50 {
-                tokio::task::yield_now().await;
-            }
+            self.settle().await;
         }
-        self.settle().await;
     }
 
-    /// Waits for the database's threads, which are not on this clock.
+    /// Lets everything happen that needs no time. The database in memory has one connection, so its answer to a last
+    /// question comes after all others.
     pub(crate) async fn settle(&self) {
-        for _ in 0..15 {
-            std::thread::sleep(Duration::from_millis(1));
-            for _ in 0..50 {
+        for _ in 0..3 {
+            for _ in 0..20 {
                 tokio::task::yield_now().await;
+            }
+            if let Some(store) = &self.store {
+                store.account_exists(&"alice".parse().unwrap()).await.unwrap();
             }
         }
     }
