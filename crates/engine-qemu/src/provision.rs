@@ -1,32 +1,84 @@
-//! What makes a freshly booted guest the VM of one account: shell scripts that the guest agent runs.
+//! What is run in a guest by its agent, as root: shell scripts.
 //!
-//! Pure: out of a [`Guest`] comes a script, which is whole in itself and can be run any number of times. The scripts'
-//! bodies are in `provision/`; here their variables are put before them, quoted, so that no value is ever read as shell.
+//! Pure: out of a [`Guest`] comes a script, which is whole in itself. The scripts' bodies are in `provision/`; here their
+//! variables are put before them, quoted, so that no value is ever read as shell.
+
+mod leases;
+
+use std::{
+    fmt::Write as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use berth_engine::Guest;
 
+pub use leases::{leases, leases_script};
+
+const FUNCTIONS: &str = include_str!("provision/functions.sh");
 const BOOT: &str = include_str!("provision/boot.sh");
+const FORK: &str = include_str!("provision/fork.sh");
 const KEYS: &str = include_str!("provision/keys.sh");
+const TELL: &str = include_str!("provision/tell.sh");
+const TEMPLATE: &str = include_str!("provision/template.sh");
+const TIDY: &str = include_str!("provision/tidy.sh");
+const ZERO: &str = include_str!("provision/zero.sh");
 const PAGE: &str = include_str!("provision/index.html");
 
-/// The script for `/bin/sh` as root after every boot: name, user, home, keys, host key, and at its end sshd. It takes a
-/// second or two while the guest boots on beside it. It contains the VM's host key: not for logs.
+/// Characters of a line for terminals.
+const LONGEST_LINE: usize = 500;
+
+/// What a fork's random numbers begin with: bytes that no other fork has been given. Not for logs.
+pub type Entropy = [u8; 64];
+
+/// The script for after every boot: name, user, home, keys, host key, and at its end sshd. It takes a second or two while
+/// the guest boots on beside it. Any number of runs has the effect of one. It contains the VM's host key: not for logs.
 #[must_use]
 pub fn script(guest: &Guest) -> String {
-    let hostname = host_name(&guest.hostname).unwrap_or("vm");
-    let names: Vec<_> = guest.names.iter().filter_map(|name| host_name(name)).collect();
-    let user = guest.user.as_str();
-    let page = PAGE.replace("@USER@", user).replace("@HOST@", names.first().copied().unwrap_or(hostname));
-    let variables = [
-        ("hostname", hostname),
-        // Each followed by a space: the script puts the short name after them.
-        ("names", &names.iter().map(|name| format!("{name} ")).collect::<String>()),
-        ("user", user),
-        ("authorized_keys", &whole_lines(&guest.authorized_keys)),
-        ("host_key", &whole_lines(guest.host_key.expose())),
-        ("page", &page),
-    ];
-    set(&variables) + BOOT
+    FUNCTIONS.to_owned() + &set(&[("units", "ssh.service")]) + &of(guest) + BOOT
+}
+
+/// The script for a guest that was copied from another one, once, before anybody can reach it: random numbers, identity and
+/// clock of its own, and all that [`script`] does. `now` is the time at which it is run. It does no harm to run it again,
+/// and it may also be run after a boot from a copied disk. It contains secrets: not for logs.
+///
+/// An address on the way out is asked for a second after its end. Eleven seconds after, the guest's journal begins anew.
+#[must_use]
+pub fn fork_script(guest: &Guest, entropy: &Entropy, now: SystemTime) -> String {
+    let mut bytes = String::with_capacity(2 * entropy.len());
+    for byte in entropy {
+        let _ = write!(bytes, "{byte:02x}");
+    }
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+    // The member's own systemd takes the longest at the first log-in, so it starts before there is one.
+    let units = "ssh.service user@1000.service";
+    FUNCTIONS.to_owned()
+        + &set(&[("entropy", bytes.as_str()), ("now", now.as_str()), ("units", units)])
+        + FORK
+        + &of(guest)
+        + BOOT
+}
+
+/// The script that makes a booted guest, which nobody has connected to and no account has been put into, one to copy VMs
+/// from. It takes about half a minute; then the guest is to be put to sleep at once.
+#[must_use]
+pub fn template_script() -> String {
+    [FUNCTIONS, TEMPLATE, ZERO].concat()
+}
+
+/// The script that has a guest give back memory which it can do without, so that its sleep is small: what it has read from
+/// its disk it may have to read again. It takes some seconds.
+#[must_use]
+pub fn tidy_script() -> String {
+    [FUNCTIONS, TIDY, ZERO].concat()
+}
+
+/// The script that shows a line on every terminal of a member; one that is stopped does not hold it up. Control characters
+/// are left out, and the line ends after 500 characters.
+#[must_use]
+pub fn tell_script(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
+    FUNCTIONS.to_owned() + &set(&[("text", text.as_str())]) + TELL
 }
 
 /// The script that only replaces the account's keys in a guest that runs; it takes a few milliseconds.
@@ -35,6 +87,23 @@ pub fn keys_script(guest: &Guest) -> String {
     let variables =
         [("user", guest.user.as_str()), ("authorized_keys", &whole_lines(&guest.authorized_keys))];
     set(&variables) + KEYS
+}
+
+/// The variables of [`BOOT`].
+fn of(guest: &Guest) -> String {
+    let hostname = host_name(&guest.hostname).unwrap_or("vm");
+    let names: Vec<_> = guest.names.iter().filter_map(|name| host_name(name)).collect();
+    let user = guest.user.as_str();
+    let page = PAGE.replace("@USER@", user).replace("@HOST@", names.first().copied().unwrap_or(hostname));
+    set(&[
+        ("hostname", hostname),
+        // Each followed by a space: the script puts the short name after them.
+        ("names", &names.iter().map(|name| format!("{name} ")).collect::<String>()),
+        ("user", user),
+        ("authorized_keys", &whole_lines(&guest.authorized_keys)),
+        ("host_key", &whole_lines(guest.host_key.expose())),
+        ("page", &page),
+    ])
 }
 
 /// The name if it can stand in `/etc/hosts`. Names are checked where they are made; one that is none is left out here
@@ -64,6 +133,7 @@ mod tests {
     use std::{
         io::Write,
         process::{Command, Stdio},
+        time::Duration,
     };
 
     use berth_model::{AccountName, Secret};
@@ -98,7 +168,16 @@ mod tests {
 
     #[test]
     fn scripts_are_shell() {
-        for script in [script(&guest()), keys_script(&guest())] {
+        let scripts = [
+            script(&guest()),
+            fork_script(&guest(), &[7; 64], UNIX_EPOCH),
+            keys_script(&guest()),
+            leases_script(),
+            tell_script("it's"),
+            template_script(),
+            tidy_script(),
+        ];
+        for script in scripts {
             // Nothing is run after `return`, but everything is read.
             run(&format!("whole() {{\n{script}\n}}\n"));
         }
@@ -107,7 +186,7 @@ mod tests {
     #[test]
     fn values_arrive() {
         let script = script(&guest());
-        let header = script.strip_suffix(BOOT).unwrap();
+        let header = script.strip_suffix(BOOT).and_then(|rest| rest.strip_prefix(FUNCTIONS)).unwrap();
         let shown = run(&format!(
             "{header}printf '%s|' \"$hostname\" \"$names\" \"$user\" \"$authorized_keys\" \"$host_key\""
         ));
@@ -133,7 +212,36 @@ mod tests {
     fn a_name_that_is_none_is_left_out() {
         let names = ["a.b", "a b", "x\n127.0.0.1 evil", "", "$(reboot)", "c-1"].map(str::to_owned).to_vec();
         let script = script(&Guest { names, hostname: "a b".to_owned(), ..guest() });
-        assert!(script.starts_with("hostname='vm'\nnames='a.b c-1 '\n"));
+        assert!(script.contains("\nhostname='vm'\nnames='a.b c-1 '\n"));
+    }
+
+    /// The program inside a script, read by its own interpreter.
+    #[test]
+    fn programs_in_scripts_are_perl() {
+        for script in [FORK, TELL] {
+            let program = script.split('\'').nth(1).unwrap();
+            #[expect(clippy::disallowed_methods, reason = "the test asks the interpreter itself")]
+            let checked = Command::new("perl").args(["-c", "-e", program]).output().unwrap();
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+
+    #[test]
+    fn a_fork_is_given_its_own_and_the_time() {
+        let now = UNIX_EPOCH + Duration::new(1_700_000_000, 5);
+        let one = fork_script(&guest(), &[1; 64], now);
+        assert!(one.contains(&format!("\nentropy='{}'\nnow='1700000000.000000005'\n", "01".repeat(64))));
+        assert_ne!(one, fork_script(&guest(), &[2; 64], now));
+        let (entropy, user) = (one.find("RNDRESEEDCRNG").unwrap(), one.find("\nuser='alice'").unwrap());
+        assert!(entropy < user, "nothing is made before its random numbers are its own");
+    }
+
+    #[test]
+    fn a_line_for_terminals_is_one_and_harmless() {
+        let script = tell_script("a\r\n\u{1b}[2Jb\u{9b}c 'd' ä");
+        assert!(script.contains("\ntext='a[2Jbc '\\''d'\\'' ä'\n"), "{script}");
+        let long = tell_script(&"ä".repeat(9000));
+        assert_eq!(long.matches('ä').count(), 500);
     }
 
     proptest! {

@@ -59,6 +59,7 @@ const GUEST_FILES: &[GuestFile] = &[
     guest_file!(0o644 "etc/systemd/system/systemd-udev-trigger.service.d/berth.conf" from "udev-trigger.conf"),
     guest_file!(0o644 "etc/tmpfiles.d/berth.conf" from "tmpfiles.conf"),
     guest_file!(0o644 "etc/udev/rules.d/70-berth.rules" from "70-berth.rules"),
+    guest_file!(0o755 "usr/bin/keepawake" from "keepawake"),
     guest_file!(0o755 "usr/lib/berth/udhcpc" from "udhcpc"),
 ];
 
@@ -194,8 +195,8 @@ mod tests {
     /// Every shell script of the image, read by the shell that runs it.
     #[test]
     fn scripts_parse() {
-        let udhcpc = GUEST_FILES.iter().find(|file| file.path.ends_with("udhcpc")).unwrap().text;
-        for script in [last_hook(), INIT.to_owned(), udhcpc.to_owned()] {
+        let programs = GUEST_FILES.iter().filter(|file| file.mode == 0o755).map(|file| file.text.to_owned());
+        for script in programs.chain([last_hook(), INIT.to_owned()]) {
             #[expect(clippy::disallowed_methods, reason = "the test asks the shell itself")]
             let mut shell = std::process::Command::new("sh");
             let temporary = tempfile::NamedTempFile::new().unwrap();

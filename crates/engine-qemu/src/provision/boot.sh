@@ -1,35 +1,7 @@
 # Makes a freshly booted guest the VM of one account. Run as root by /bin/sh through the guest agent after every boot, as
-# early as the agent answers, beside the rest of the boot. Any number of runs has the effect of one.
-# What comes before it has set: hostname, names, user, authorized_keys, host_key and page.
-# Starting a program is what costs time here, so the shell does by itself what it can.
-set -eu
-umask 022
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-
-# slurp FILE: its text in $text, empty if there is no such file.
-slurp() {
-    text=
-    [ -f "$1" ] || return 0
-    while IFS= read -r line || [ -n "$line" ]; do
-        text="$text$line
-"
-    done <"$1"
-}
-
-# put FILE TEXT: the file has the new text or the old one, never half of it.
-put() {
-    printf '%s' "$2" >"$1.new"
-    mv -f "$1.new" "$1"
-}
-
-# entry FILE NAME: the line of a passwd or group file, in $found.
-entry() {
-    found=
-    while IFS= read -r line; do
-        case "$line" in "$2":*) found=$line; return 0 ;; esac
-    done <"$1"
-    return 1
-}
+# early as the agent answers, beside the rest of the boot, and in every guest that has just been forked. Any number of runs
+# has the effect of one.
+# What comes before it has set: hostname, names, user, authorized_keys, host_key, page and units.
 
 [ -d /run/berth/keys ] || mkdir -p /run/berth/keys
 
@@ -81,16 +53,16 @@ if [ "$uid" -lt 1000 ]; then
     exit 1
 fi
 
-# A home that is missing, at first or because it was deleted, is made anew, with the page that the web server shows.
-# Others may pass through it, as the web server must to reach ~/Web, but not look around.
+# A home that is missing, at first or because it was deleted, is made anew, with the page that the web server shows. A
+# guest that was forked has one ready.
 if [ ! -d "$home" ]; then
-    rm -rf "$home.new"
-    mkdir -p "$home.new/Web"
-    cp -r /etc/skel/. "$home.new"
-    printf '%s' "$page" >"$home.new/Web/index.html"
-    chown -R "$uid:$gid" "$home.new"
-    chmod 0711 "$home.new"
-    mv "$home.new" "$home"
+    new=/home/.ready
+    if [ ! -d "$new" ]; then
+        new=$home.new
+        make_home "$new" "$uid" "$gid"
+    fi
+    printf '%s' "$page" >"$new/Web/index.html"
+    mv "$new" "$home"
 fi
 [ /run/berth/web -ef "$home/Web" ] || ln -sfn "$home/Web" /run/berth/web
 
@@ -98,10 +70,10 @@ fi
 put "/run/berth/keys/$user" "$authorized_keys"
 slurp /etc/ssh/ssh_host_ed25519_key
 if [ "$text" = "$host_key" ]; then
-    systemctl --no-block start ssh.service
+    systemctl --no-block start $units
 else
     (umask 077; put /etc/ssh/ssh_host_ed25519_key "$host_key")
-    systemctl --no-block reload-or-restart ssh.service
+    systemctl --no-block reload-or-restart $units
 fi
 
 # What nobody waits for: the public half of the host key, and the file system's growth when the disk has grown.

@@ -1,0 +1,42 @@
+# What the scripts that run as root in a guest have in common. Starting a program is what costs time here, so the shell does
+# by itself what it can.
+set -eu
+umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+# slurp FILE: its text in $text, empty if there is no such file.
+slurp() {
+    text=
+    [ -f "$1" ] || return 0
+    while IFS= read -r line || [ -n "$line" ]; do
+        text="$text$line
+"
+    done <"$1"
+}
+
+# put FILE TEXT: the file has the new text or the old one, never half of it.
+put() {
+    printf '%s' "$2" >"$1.new"
+    mv -f "$1.new" "$1"
+}
+
+# entry FILE NAME: the line of a passwd or group file, in $found.
+entry() {
+    found=
+    while IFS= read -r line; do
+        case "$line" in "$2":*) found=$line; return 0 ;; esac
+    done <"$1"
+    return 1
+}
+
+# make_home DIR: as a member finds it. Others may pass through it, as the web server must to reach ~/Web, but not look
+# around.
+make_home() {
+    rm -rf "$1"
+    mkdir -p "$1/Web"
+    cp -r /etc/skel/. "$1"
+    : >"$1/Web/index.html"
+    chown -R "${2:-1000}:${3:-1000}" "$1"
+    chmod 0711 "$1"
+}
+
