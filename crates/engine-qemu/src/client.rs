@@ -25,6 +25,7 @@ const DIAL_WITHIN: Duration = Duration::from_secs(30);
 const IN_BETWEEN: Duration = Duration::from_secs(5);
 /// What takes a program run in the guest, which may be busy too.
 const SCRIPT_WITHIN: Duration = Duration::from_secs(50);
+const TIDY_WITHIN: Duration = Duration::from_secs(130);
 /// Falling asleep takes a moment, waking a copy of the memory from a slow disk.
 const SLEEP_WITHIN: Duration = Duration::from_secs(60);
 const WAKE_WITHIN: Duration = Duration::from_secs(150);
@@ -144,9 +145,8 @@ impl Shim {
 
     async fn answer(self, request: Request) -> Result<Asked<Reply>, EngineError> {
         let limit = match request {
-            Request::SetAuthorizedKeys { .. } | Request::Leases | Request::Tell { .. } | Request::Tidy => {
-                SCRIPT_WITHIN
-            }
+            Request::SetAuthorizedKeys { .. } | Request::Leases | Request::Tell { .. } => SCRIPT_WITHIN,
+            Request::Tidy => TIDY_WITHIN,
             Request::Sleep => SLEEP_WITHIN,
             Request::Wake { .. } => WAKE_WITHIN,
             Request::Dial { .. } => DIAL_WITHIN,

@@ -50,8 +50,8 @@ impl QemuEngine {
                 }
                 Observed::Off { .. } => {
                     launches += 1;
-                    let begin = self.boot(vm, spec, guest, &paths).await?;
-                    ours |= self.launch(vm, begin).await?;
+                    let begin = self.boot(vm, spec, Some(guest), &paths).await?;
+                    ours |= self.launch(vm, paths.clone(), begin).await?;
                 }
                 Observed::Asleep { .. } => {
                     launches += 1;
@@ -67,7 +67,7 @@ impl QemuEngine {
             Some(shim) => shim,
             None => {
                 self.room_to_wake(paths).await?;
-                if !self.launch(vm, Begin::Asleep).await? {
+                if !self.launch(vm, paths.clone(), Begin::Asleep).await? {
                     return Ok(false);
                 }
                 let Some(shim) = Shim::find(paths).await? else { return Ok(false) };
@@ -89,12 +89,12 @@ impl QemuEngine {
         looked.await.unwrap_or_else(|_| Err(broken("the host's room could not be read".to_owned())))
     }
 
-    /// What it takes to boot a VM that is off.
-    async fn boot(
+    /// What it takes to boot a VM that is off; without a guest, one to fork others from.
+    pub(crate) async fn boot(
         &self,
         vm: &VmId,
         spec: &VmSpec,
-        guest: &Guest,
+        guest: Option<&Guest>,
         paths: &VmPaths,
     ) -> Result<Begin, EngineError> {
         room::room_for(&self.state, spec.memory, 0)?;
@@ -117,7 +117,7 @@ impl QemuEngine {
             disk: paths.disk(),
             name: Machine::name(*vm),
         };
-        Ok(Begin::Boot { machine, guest: guest.into() })
+        Ok(Begin::Boot { machine, guest: guest.map(Into::into) })
     }
 
     /// Has a shim do what is left to do for a VM that sleeps, if anything is. What goes wrong is for its log.
@@ -127,7 +127,7 @@ impl QemuEngine {
             return;
         }
         if paths.warm().record().exists() {
-            if let Err(error) = self.launch(vm, Begin::Asleep).await {
+            if let Err(error) = self.launch(vm, paths.clone(), Begin::Asleep).await {
                 tracing::warn!(%vm, %error, "a sleep cannot be copied to the disk");
             }
         } else if let Err(error) = self.clear_memory(&paths).await {
@@ -137,14 +137,9 @@ impl QemuEngine {
 
     /// Starts a shim, and returns when it owns the VM (`true`) or does not want to. Once begun it is not given up when
     /// this future is dropped.
-    async fn launch(&self, vm: &VmId, begin: Begin) -> Result<bool, EngineError> {
-        let spec = ShimSpec {
-            vm: *vm,
-            paths: self.state.vm(vm),
-            qemu: self.config.qemu.clone(),
-            way_out: self.way_out().await,
-            begin,
-        };
+    pub(crate) async fn launch(&self, vm: &VmId, paths: VmPaths, begin: Begin) -> Result<bool, EngineError> {
+        let spec =
+            ShimSpec { vm: *vm, paths, qemu: self.config.qemu.clone(), way_out: self.way_out().await, begin };
         let program = self.config.shim.clone();
         let (hello, heard) = oneshot::channel();
         let done = self.done.clone();

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use berth_engine::Observed;
 use serde_json::json;
 use tokio::{
     task::JoinSet,
@@ -190,23 +191,21 @@ impl Supervisor {
 
     /// What it came up with is not what is wanted any more.
     pub(super) fn bring_up_again(&mut self) {
-        let from = if self.life.observed() == berth_engine::Observed::Waking {
-            From::Sleep
-        } else {
-            return self.bring_up();
-        };
-        self.begin_to_bring_up(from);
+        match self.life.observed() {
+            Observed::Waking => self.begin_to_bring_up(From::Sleep),
+            _ => self.bring_up(),
+        }
     }
 
     fn begin_to_bring_up(&mut self, from: From) {
         // A new set, so that nothing of an earlier attempt is heard any more.
         self.bring_up = JoinSet::new();
-        let (Some(vm), Some(guest)) = (&self.vm, self.desk.guest.borrow().clone()) else { return };
+        let Some(vm) = &self.vm else { return };
         let bring_up = BringUp {
             desk: Arc::clone(&self.desk),
             port_open: self.port_open.subscribe(),
             gate: Arc::clone(&vm.gate),
-            guest,
+            guest: self.desk.guest.borrow().clone(),
             unclaimed: self.host.paths.unclaimed(),
             from,
         };
@@ -244,8 +243,14 @@ impl Supervisor {
             ));
         }
         let keys = self.desk.given.borrow().clone();
-        let written = Record::of(&warm, qmp.version, vm.machine.clone(), vm.way_out.clone(), keys)
-            .and_then(|record| record.write(&warm));
+        // One that nobody was put into is there to be forked.
+        let fork = self.desk.guest.borrow().is_none();
+        let written = Record::of(&warm, qmp.version, vm.machine.clone(), vm.way_out.clone(), keys).and_then(
+            |mut record| {
+                record.fork = fork;
+                record.write(&warm)
+            },
+        );
         written.map_err(|error| {
             tracing::error!(%error, "the sleep cannot be written down");
             failed("the host has no room left for its memory")

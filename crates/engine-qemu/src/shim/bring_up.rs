@@ -24,8 +24,8 @@ const SCRIPT_WITHIN: Duration = Duration::from_secs(60);
 const CLAIMED_WITHIN: Duration = Duration::from_secs(120);
 /// Keys are put in with one short program.
 const KEYS_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of the host's randomness for a guest that was forked: what its generator holds, and some more.
-const ENTROPY: usize = 64;
+/// A guest that is made one to fork from gives back all memory that it can.
+const TEMPLATE_WITHIN: Duration = Duration::from_secs(180);
 const BANNER_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts at something that is still starting.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,7 +39,8 @@ pub(super) struct BringUp {
     /// Whether a program in the guest has the agent's port open.
     pub(super) port_open: watch::Receiver<bool>,
     pub(super) gate: Arc<Gate>,
-    pub(super) guest: Arc<Guest>,
+    /// What it is to be given; without it is made one to fork VMs from.
+    pub(super) guest: Option<Arc<Guest>>,
     /// [`crate::paths::VmPaths::unclaimed`].
     pub(super) unclaimed: PathBuf,
     pub(super) from: From,
@@ -58,7 +59,7 @@ impl BringUp {
     /// Does it, and tells which guest it put in. An error is a sentence without a full stop.
     ///
     /// May be dropped at any time, and begun again.
-    pub(super) async fn run(mut self) -> Result<Arc<Guest>, String> {
+    pub(super) async fn run(mut self) -> Result<Option<Arc<Guest>>, String> {
         let within = match self.from {
             From::Boot(within) => within,
             From::Sleep if self.unclaimed.exists() => CLAIMED_WITHIN,
@@ -78,11 +79,12 @@ impl BringUp {
     /// A guest that has slept has all that it needs, but for keys that were set meanwhile. An agent that does not answer
     /// does not keep people out of their VM.
     async fn give_what_is_new(&self) {
-        let wanted = sleep::keys_hash(&self.guest.authorized_keys);
+        let Some(guest) = &self.guest else { return };
+        let wanted = sleep::keys_hash(&guest.authorized_keys);
         if self.desk.given.borrow().as_ref() == Some(&wanted) {
             return;
         }
-        let give = async { self.desk.give_keys(&mut *self.desk.agent.lock().await, &self.guest).await };
+        let give = async { self.desk.give_keys(&mut *self.desk.agent.lock().await, guest).await };
         match timeout(KEYS_WITHIN, give).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the guest did not take the keys"),
@@ -98,7 +100,22 @@ impl BringUp {
                 .map_err(|_| "its process on the host is gone".to_owned())?;
         }
         *missing = "its guest agent does not answer";
-        self.provision().await?;
+        let Some(guest) = self.guest.clone() else {
+            // One to fork from: nobody connects to it.
+            return self.have_run(TEMPLATE_WITHIN, provision::template_script).await;
+        };
+        let given = sleep::keys_hash(&guest.authorized_keys);
+        self.desk.given.send_replace(None);
+        if self.unclaimed.exists() {
+            let script = || provision::fork_script(&guest, &rand::random(), SystemTime::now());
+            self.have_run(SCRIPT_WITHIN, script).await?;
+            remove_file(&self.unclaimed)
+                .and_then(|()| sync_parent(&self.unclaimed))
+                .map_err(|error| format!("its folder on the host cannot be used: {error}"))?;
+        } else {
+            self.have_run(SCRIPT_WITHIN, || provision::script(&guest)).await?;
+        }
+        self.desk.given.send_replace(Some(given));
         self.gate.open();
         *missing = "its sshd does not answer";
         while !self.sshd_answers().await {
@@ -107,17 +124,11 @@ impl BringUp {
         Ok(())
     }
 
-    async fn provision(&self) -> Result<(), String> {
-        let unclaimed = self.unclaimed.exists();
+    /// Has the guest run a script, again until it has.
+    async fn have_run(&self, within: Duration, script: impl Fn() -> String) -> Result<(), String> {
         loop {
-            let script = if unclaimed {
-                provision::fork_script(&self.guest, &rand::random::<[u8; ENTROPY]>(), SystemTime::now())
-            } else {
-                provision::script(&self.guest)
-            };
-            self.desk.given.send_replace(None);
-            let error = match self.desk.agent.lock().await.run(&script, SCRIPT_WITHIN).await {
-                Ok(_) => break,
+            let error = match self.desk.agent.lock().await.run(&script(), within).await {
+                Ok(_) => return Ok(()),
                 Err(error) => error,
             };
             tracing::warn!(%error, "the guest is not set up yet");
@@ -132,13 +143,6 @@ impl BringUp {
                 AgentError::Silent | AgentError::Nonsense => tokio::time::sleep(PAUSE).await,
             }
         }
-        self.desk.given.send_replace(Some(sleep::keys_hash(&self.guest.authorized_keys)));
-        if unclaimed {
-            remove_file(&self.unclaimed)
-                .and_then(|()| sync_parent(&self.unclaimed))
-                .map_err(|error| format!("its folder on the host cannot be used: {error}"))?;
-        }
-        Ok(())
     }
 
     async fn sshd_answers(&self) -> bool {

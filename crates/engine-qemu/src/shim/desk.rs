@@ -17,6 +17,8 @@ use crate::{protocol::Denied, provision, room, sleep};
 const DIAL_WITHIN: Duration = Duration::from_secs(15);
 /// A program run in the guest, which may be busy; and waiting for the one before it.
 const SCRIPT_WITHIN: Duration = Duration::from_secs(20);
+/// Giving back memory means looking at all of it.
+const TIDY_WITHIN: Duration = Duration::from_secs(90);
 
 /// What somebody asked for.
 #[derive(Debug)]
@@ -116,24 +118,24 @@ impl Desk {
     }
 
     pub(super) async fn leases(&self) -> Result<Vec<Lease>, Denied> {
-        Ok(provision::leases(&self.has_run(&provision::leases_script()).await?))
+        Ok(provision::leases(&self.has_run(&provision::leases_script(), SCRIPT_WITHIN).await?))
     }
 
     pub(super) async fn tell(&self, text: &str) -> Result<(), Denied> {
-        self.has_run(&provision::tell_script(text)).await.map(drop)
+        self.has_run(&provision::tell_script(text), SCRIPT_WITHIN).await.map(drop)
     }
 
     pub(super) async fn tidy(&self) -> Result<(), Denied> {
-        self.has_run(&provision::tidy_script()).await.map(drop)
+        self.has_run(&provision::tidy_script(), TIDY_WITHIN).await.map(drop)
     }
 
     /// Runs a script in the guest, and gives what it printed.
-    async fn has_run(&self, script: &str) -> Result<String, Denied> {
+    async fn has_run(&self, script: &str, within: Duration) -> Result<String, Denied> {
         self.has_to_run()?;
         let mut agent = self.agent().await?;
         // It may have fallen asleep while the agent was busy.
         self.has_to_run()?;
-        agent.run(script, SCRIPT_WITHIN).await.map_err(|error| {
+        agent.run(script, within).await.map_err(|error| {
             tracing::warn!(%error, "the guest did not do it");
             Denied::Failed { reason: "the VM's guest agent did not do it".to_owned() }
         })

@@ -205,7 +205,7 @@ async fn live(host: Host, begin: Begin, listener: UnixListener) -> io::Result<Ou
     let mut supervisor = Supervisor::new(host, Arc::clone(&desk), asked, observed);
     let effects = match begin {
         Begin::Boot { machine, guest } => {
-            desk.guest.send_replace(Some(Arc::new(Guest::from(guest))));
+            desk.guest.send_replace(guest.map(Guest::from).map(Arc::new));
             supervisor.boot(machine)?;
             vec![]
         }

@@ -28,8 +28,9 @@ pub(crate) struct ShimSpec {
 #[serde(tag = "from", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub(crate) enum Begin {
-    /// The VM is off: it boots.
-    Boot { machine: Machine, guest: GuestSpec },
+    /// The VM is off: it boots. Without a guest it is made one to fork VMs from, which is to be put to sleep when it
+    /// runs.
+    Boot { machine: Machine, guest: Option<GuestSpec> },
     /// The VM is asleep: it waits to be woken, or does what is left to do.
     Asleep,
 }

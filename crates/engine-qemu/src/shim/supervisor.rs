@@ -72,7 +72,7 @@ pub(super) struct Supervisor {
     pub(super) desk: Arc<Desk>,
     pub(super) port_open: watch::Sender<bool>,
     /// At most one, which answers whether the guest came up.
-    pub(super) bring_up: JoinSet<Result<Arc<Guest>, String>>,
+    pub(super) bring_up: JoinSet<Result<Option<Arc<Guest>>, String>>,
     /// Opening QEMU's control channel, putting the guest away, taking it up: at most one, and what it comes to.
     pub(super) work: JoinSet<Work>,
     /// Asking the guest to go, or QEMU to go on; given up with the loop.
@@ -182,8 +182,8 @@ impl Supervisor {
         }
     }
 
-    fn is_wanted(&self, guest: &Arc<Guest>) -> bool {
-        self.desk.guest.borrow().as_ref().is_some_and(|wanted| Arc::ptr_eq(guest, wanted))
+    fn is_wanted(&self, guest: &Option<Arc<Guest>>) -> bool {
+        guest.as_ref().map(Arc::as_ptr) == self.desk.guest.borrow().as_ref().map(Arc::as_ptr)
     }
 
     fn asked(&mut self, command: Command) -> Event {
