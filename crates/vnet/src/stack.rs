@@ -129,6 +129,8 @@ impl Stack {
             sockets: SocketSet::new(Vec::new()),
             connections: BTreeMap::new(),
             next_id: 0,
+            // A guest that wakes may hold connections of an earlier host's end, which died. On their ports a dial
+            // would cost a second more: the guest doubts it, smoltcp resets the old connection and tries again.
             next_port: FIRST_PORT | rand::random::<u16>(),
             attached: false,
             catching_up: false,
