@@ -5,9 +5,10 @@ use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    KeyRow, Store, StoreError, VmRow,
-    convert::{number, text, time, to_millis},
-    keys, vms,
+    KeyRow, Role, SecretHash, Store, StoreError, VmRow,
+    convert::{number, optional_time, text, time, to_millis},
+    ids::next_id,
+    keys, links, sessions, vms,
 };
 
 /// A live account.
@@ -15,8 +16,12 @@ use crate::{
 pub struct AccountRow {
     /// Its name, and its VMs' Linux user.
     pub name: AccountName,
+    /// What it may do.
+    pub role: Role,
     /// When it was added.
     pub created_at: OffsetDateTime,
+    /// Since when it is blocked.
+    pub blocked_at: Option<OffsetDateTime>,
     /// How many keys it has.
     pub keys: usize,
     /// How many VMs it has, those included that are being removed.
@@ -30,12 +35,16 @@ pub struct RemovedAccount {
     pub keys: Vec<KeyRow>,
     /// Its VMs, in the order of their names. They are marked as being removed.
     pub vms: Vec<VmRow>,
+    /// The cookies of its sessions. They are gone.
+    pub sessions: Vec<SecretHash>,
 }
 
 #[derive(sqlx::FromRow)]
 struct Columns {
     name: String,
+    role: String,
     created_at: i64,
+    blocked_at: Option<i64>,
     keys: i64,
     vms: i64,
 }
@@ -46,7 +55,9 @@ impl TryFrom<Columns> for AccountRow {
     fn try_from(row: Columns) -> Result<Self, StoreError> {
         Ok(Self {
             name: text("account name", &row.name)?,
+            role: text("role", &row.role)?,
             created_at: time("created_at", row.created_at)?,
+            blocked_at: optional_time("blocked_at", row.blocked_at)?,
             keys: number("number of keys", row.keys)?,
             vms: number("number of VMs", row.vms)?,
         })
@@ -54,30 +65,18 @@ impl TryFrom<Columns> for AccountRow {
 }
 
 impl Store {
-    /// Adds an account.
+    /// Adds an account: a member, or, where it is the first one ever, the operator.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`] where an account or a team has, or once had, the name.
     pub async fn add_account(&self, name: &AccountName, at: OffsetDateTime) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let free = sqlx::query(
-            "INSERT INTO names (name, kind) VALUES ($1, 'account') ON CONFLICT (name) DO NOTHING",
-        )
-        .bind(name.as_str())
-        .execute(&mut *tx)
-        .await?;
-        if free.rows_affected() == 0 {
-            return Err(StoreError::NameTaken { name: name.clone() });
-        }
-        sqlx::query("INSERT INTO accounts (name, created_at) VALUES ($1, $2)")
-            .bind(name.as_str())
-            .bind(to_millis(at))
-            .execute(&mut *tx)
-            .await?;
+        insert(&mut tx, name, Role::Member, at).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Removes an account: its keys are gone, its name stays taken, and its VMs are marked as being removed.
+    /// Removes an account: its keys and all else that lets people in are gone, its name stays taken, and its VMs are
+    /// marked as being removed.
     ///
     /// Gives exactly what the account had, for the caller to end what the keys opened, and to remove the VMs and then
     /// say so with [`Store::finish_removing`].
@@ -98,8 +97,11 @@ impl Store {
             .await?;
         let keys = keys::remove_all(&mut tx, name).await?;
         let vms = vms::begin_removing_all(&mut tx, name, at).await?;
+        let sessions = sessions::end_all(&mut tx, name, None).await?;
+        links::remove_all(&mut tx, name).await?;
+        sqlx::query("DELETE FROM passwords WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(RemovedAccount { keys, vms })
+        Ok(RemovedAccount { keys, vms, sessions })
     }
 
     /// The live accounts in the order of their names.
@@ -108,7 +110,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
         let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT name, created_at,
+            "SELECT name, role, created_at, blocked_at,
                     (SELECT COUNT(*) FROM keys WHERE keys.account = accounts.name) AS keys,
                     (SELECT COUNT(*) FROM vms WHERE vms.owner = accounts.name AND vms.removed_at IS NULL) AS vms
              FROM accounts
@@ -151,6 +153,31 @@ impl Store {
             .await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Adds an account of that role, or the operator where it is the first one ever.
+pub(crate) async fn insert(
+    tx: &mut Transaction<'static, Sqlite>,
+    name: &AccountName,
+    role: Role,
+    at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let free =
+        sqlx::query("INSERT INTO names (name, kind) VALUES ($1, 'account') ON CONFLICT (name) DO NOTHING")
+            .bind(name.as_str())
+            .execute(&mut **tx)
+            .await?;
+    if free.rows_affected() == 0 {
+        return Err(StoreError::NameTaken { name: name.clone() });
+    }
+    let role = if next_id(tx, "accounts").await? == 1 { Role::Operator } else { role };
+    sqlx::query("INSERT INTO accounts (name, role, created_at) VALUES ($1, $2, $3)")
+        .bind(name.as_str())
+        .bind(role.as_str())
+        .bind(to_millis(at))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Begins a change of what belongs to a live account: until the transaction ends, no other one begins.

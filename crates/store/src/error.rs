@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use berth_model::{AccountName, TeamName};
 
-use crate::{keys::MAX_KEYS, limits::Limit};
+use crate::{keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS};
 
 /// Why the store did not do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,11 @@ pub enum StoreError {
         /// The account.
         account: AccountName,
     },
+    /// There are [`MAX_INVITATIONS`] invitations.
+    #[error(
+        "There are {MAX_INVITATIONS} invitations that nobody has used yet. Take some of them back first."
+    )]
+    TooManyInvitations,
     /// With one more VM the account would have more than it may.
     #[error(
         "{account} has {}, and may have {}. Remove a VM first, or ask the operator for more.",

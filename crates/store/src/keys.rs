@@ -10,6 +10,7 @@ use crate::{
     Store, StoreError,
     accounts::lock_account,
     convert::{optional_time, text, time, to_millis, unreadable},
+    ids::next_id,
 };
 
 /// So many keys an account may have.
@@ -119,7 +120,7 @@ impl Store {
     ) -> Result<KeyRow, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, account).await?;
-        let id = next_id(&mut tx).await?;
+        let id = next_id(&mut tx, "keys").await?;
         let added: Option<Columns> = sqlx::query_as(
             "INSERT INTO keys (id, account, public_key, fingerprint, label, comment, options, added_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -168,15 +169,19 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// The key with this fingerprint. Whether it may be used here and now, its options say.
+    /// The key with this fingerprint, unless its account is blocked. Whether it may be used here and now, its options
+    /// say.
     ///
     /// # Errors
     /// Only those of the database itself.
     pub async fn key_by_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<KeyRow>, StoreError> {
-        let row: Option<Columns> = sqlx::query_as("SELECT * FROM keys WHERE fingerprint = $1")
-            .bind(fingerprint.to_string())
-            .fetch_optional(self.reader())
-            .await?;
+        let row: Option<Columns> = sqlx::query_as(
+            "SELECT keys.* FROM keys JOIN accounts ON accounts.name = keys.account
+             WHERE fingerprint = $1 AND accounts.blocked_at IS NULL",
+        )
+        .bind(fingerprint.to_string())
+        .fetch_optional(self.reader())
+        .await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -209,12 +214,6 @@ pub(crate) async fn remove_all(
     let mut keys: Vec<KeyRow> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     keys.sort_by_key(|key| key.id);
     Ok(keys)
-}
-
-async fn next_id(tx: &mut Transaction<'static, Sqlite>) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("UPDATE id_counters SET used = used + 1 WHERE name = 'keys' RETURNING used")
-        .fetch_one(&mut **tx)
-        .await?)
 }
 
 async fn who_has(

@@ -1,4 +1,4 @@
-//! Accounts, keys and VMs in a database.
+//! Accounts, keys, log-ins and VMs in a database.
 //!
 //! Owns the facts that outlive a restart, the rules that hold between them, and the SQL; nobody else writes any. Owns
 //! no conclusions: what a VM is doing is asked of its engine, whether somebody may enter is decided in
@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   names ─┬─ accounts ─┬─ keys      a key's row goes when the key is removed
-//!          │            └─ vms       a VM's row stays: its name keeps its host key
+//!          │            ├─ vms       a VM's row stays: its name keeps its host key
+//!          │            └─ passwords, login sessions, links: hashes only
 //!          └─ teams ──────┘
 //! ```
 //!
@@ -26,16 +27,30 @@
 mod accounts;
 mod convert;
 mod error;
+mod hash;
+mod ids;
 mod keys;
 mod limits;
+mod links;
+mod passwords;
+mod roles;
+mod sessions;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod vms;
 
 pub use accounts::{AccountRow, RemovedAccount};
+pub use convert::Unknown;
 pub use error::StoreError;
+pub use hash::{SecretHash, SecretHashError};
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
 pub use limits::{Limit, Limits, OwnLimits};
+pub use links::{Invitation, LinkId, LinkPurpose, LinkRow, MAX_INVITATIONS, MAX_LINKS, NewLink};
+pub use passwords::PasswordRow;
+pub use roles::{Role, ShutOut};
+pub use sessions::{
+    BegunSession, LoginSessionRow, LoginWay, MAX_LOGIN_SESSIONS, NewLoginSession, SessionId, SessionLife,
+};
 pub use sqlite::Store;
 pub use vms::{NewVm, Noted, VmRow};

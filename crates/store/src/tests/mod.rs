@@ -3,6 +3,7 @@
 mod accounts;
 mod keys;
 mod limits;
+mod log_in;
 mod opening;
 mod schema;
 mod vms;

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{alice, at, koding, new_key, new_vm};
-use crate::{Store, StoreError};
+use crate::{Role, Store, StoreError};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -261,4 +261,26 @@ async fn the_default_team_may_change_but_not_to_an_accounts_name() {
     assert!(matches!(&error, StoreError::TeamNameTaken { team: taken } if *taken == team));
     Store::open(&path, &"other".parse().unwrap()).await.unwrap();
     open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_the_accounts_from_before_there_were_roles_the_oldest_is_the_operator() {
+    let (_folder, path) = place();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let before = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::migrate!().run_to(2, &before).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO names (name, kind) VALUES ('carol', 'account'), ('bob', 'account'), ('alice', 'account');
+         INSERT INTO accounts (name, created_at, removed_at) VALUES ('carol', 0, 9);
+         INSERT INTO accounts (name, created_at) VALUES ('bob', 1), ('alice', 2)",
+    )
+    .execute(&before)
+    .await
+    .unwrap();
+    before.close().await;
+    let store = open(&path).await.unwrap();
+    store.add_account(&"dave".parse().unwrap(), at(0)).await.unwrap();
+    let accounts = store.accounts().await.unwrap();
+    let roles: Vec<_> = accounts.iter().map(|row| (row.name.as_str(), row.role)).collect();
+    assert_eq!(roles, [("alice", Role::Member), ("bob", Role::Operator), ("dave", Role::Member)]);
 }

@@ -2,6 +2,14 @@
 
 use super::{alice, at, new_key, new_vm, stores_with_accounts};
 
+/// What somebody logs in with.
+const LOG_IN: &str = "
+    INSERT INTO passwords (account, hash, set_at) VALUES ('alice', '$argon2id$v=19$', 0);
+    INSERT INTO login_sessions (id, account, cookie_hash, way, created_at, proved_at, seen_at, address, user_agent)
+    VALUES (1, 'alice', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'link', 0, 0, 0, '::1', '');
+    INSERT INTO links (id, token_hash, purpose, account, made_at, expires_at)
+    VALUES (1, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'log_in', 'alice', 0, 1)";
+
 /// Each is one change of a sound database to an impossible one.
 const IMPOSSIBLE: &[&str] = &[
     "INSERT INTO names (name, kind) VALUES ('carol', 'person')",
@@ -41,6 +49,18 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE vms SET used_for = ''",
     "UPDATE vms SET identification = 'OpenSSH'",
     "UPDATE accounts SET max_vms = -1",
+    "UPDATE accounts SET role = 'root'",
+    "UPDATE passwords SET hash = 'hunter2'",
+    "UPDATE passwords SET account = 'nobody-here'",
+    "UPDATE login_sessions SET cookie_hash = 'abc'",
+    "UPDATE login_sessions SET way = 'guess'",
+    "UPDATE login_sessions SET account = 'nobody-here'",
+    "UPDATE login_sessions SET address = ''",
+    "UPDATE links SET purpose = 'invitation'",
+    "UPDATE links SET account = NULL",
+    "UPDATE links SET role = 'operator'",
+    "UPDATE links SET preset_name = 'carol'",
+    "UPDATE links SET expires_at = made_at",
 ];
 
 #[tokio::test]
@@ -49,6 +69,9 @@ async fn impossible_rows_are_refused() {
         store.add_key(&alice(), &new_key(1), at(0)).await.unwrap();
         store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap();
         store.add_vm(&new_vm(alice(), "b"), at(0)).await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        sqlx::raw_sql(LOG_IN).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
         for sql in IMPOSSIBLE {
             let mut tx = store.write().await.unwrap();
             let done = sqlx::query(*sql).execute(&mut *tx).await;
