@@ -3,10 +3,11 @@
 //! Remembers nothing about VMs. What one is doing is asked of its shim, or read from its folder when nobody runs it, so
 //! that an engine which has just started knows as much as one that started the VM.
 //!
-//! How a VM begins to run is in `begin`, how it comes to nobody running it in `end`.
+//! How a VM begins to run is in `begin`, how it comes to nobody running it in `end`, how it is made in `prepare`.
 
 mod begin;
 mod end;
+mod prepare;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -161,18 +162,12 @@ impl QemuEngine {
 
 #[async_trait]
 impl Engine for QemuEngine {
-    async fn prepare(&self, _spec: &VmSpec) -> Result<(), EngineError> {
-        Ok(())
+    async fn prepare(&self, spec: &VmSpec) -> Result<(), EngineError> {
+        self.make_template(spec).await
     }
 
     async fn create(&self, vm: &VmId, spec: &VmSpec) -> Result<(), EngineError> {
-        let paths = self.state.vm(vm);
-        if !paths.disk().exists() {
-            let image = boot_image::latest(&self.config.image_dir)?;
-            disk::create(&paths, &image, spec.disk).await?;
-            self.count();
-        }
-        Ok(())
+        self.make(&self.state.vm(vm), spec).await
     }
 
     async fn start(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError> {

@@ -40,6 +40,7 @@ mod qemu;
 mod room;
 pub mod shim;
 mod sleep;
+mod template;
 
 pub use accel::Accel;
 pub use egress::Egress;

@@ -22,8 +22,6 @@ mod tiers;
 use std::path::PathBuf;
 
 pub(crate) use record::{Record, Unusable, keys_hash};
-#[expect(unused_imports, reason = "templates come next")]
-pub(crate) use tiers::fork;
 pub(crate) use tiers::{
     Found, Restore, Settled, clear_leftovers, end, end_is_undone, find, forget, fresh_memory, is_asleep,
     settle,

@@ -101,10 +101,6 @@ impl QemuEngine {
         disk::room(paths)?;
         let Image { kernel, initrd, append, .. } = boot_image::of_vm(&self.config.image_dir, &paths.image())?;
         let accel = self.accel().await?;
-        let kernel_arguments = match accel {
-            Accel::Kvm => format!("{append} {KERNEL_ARGUMENTS}"),
-            Accel::Tcg => format!("{append} {KERNEL_ARGUMENTS} {}", image::APPEND_TCG),
-        };
         let machine = Machine {
             accel,
             board: self.version().await?.machine_type(),
@@ -113,7 +109,7 @@ impl QemuEngine {
             memory_file: paths.warm().memory(),
             kernel,
             initrd,
-            kernel_arguments,
+            kernel_arguments: kernel_arguments(&append, accel),
             disk: paths.disk(),
             name: Machine::name(*vm),
         };
@@ -162,8 +158,16 @@ impl QemuEngine {
     }
 }
 
+/// What a kernel is told, beside what its image says.
+pub(super) fn kernel_arguments(append: &str, accel: Accel) -> String {
+    match accel {
+        Accel::Kvm => format!("{append} {KERNEL_ARGUMENTS}"),
+        Accel::Tcg => format!("{append} {KERNEL_ARGUMENTS} {}", image::APPEND_TCG),
+    }
+}
+
 /// Why a start ended with a VM that is off.
-fn failed(ended: Option<Ending>) -> EngineError {
+pub(super) fn failed(ended: Option<Ending>) -> EngineError {
     let reason = match ended {
         Some(Ending::Failed { reason }) => reason,
         Some(Ending::PoweredOff) => "it shut itself down while it started".to_owned(),

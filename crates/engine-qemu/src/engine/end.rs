@@ -104,7 +104,7 @@ impl QemuEngine {
     }
 
     /// Returns when nobody runs the VM any more, or `within` is over (`false`).
-    async fn ended(&self, paths: &VmPaths, within: Duration) -> Result<bool, EngineError> {
+    pub(super) async fn ended(&self, paths: &VmPaths, within: Duration) -> Result<bool, EngineError> {
         let end = async {
             while let Some(shim) = Shim::find(paths).await? {
                 // It does not tell that it is off, but ends.

@@ -178,11 +178,6 @@ impl Record {
         Self { memory_sum: Some(sum), ..self }
     }
 
-    /// The same sleep in a tmpfs, where it is not summed.
-    pub(super) fn without_memory_sum(self) -> Self {
-        Self { memory_sum: None, ..self }
-    }
-
     /// Whether two records are of the same moment of the same VM.
     pub(super) fn is_same_sleep(&self, other: &Self) -> bool {
         self.device == other.device && self.slept_at == other.slept_at && self.memory == other.memory

@@ -212,25 +212,6 @@ pub(crate) fn clear_leftovers(paths: &VmPaths) -> io::Result<()> {
     remove_file(&paths.warm().used_record())
 }
 
-/// Puts a copy of another VM's sleep into the tmpfs as this one's own. The VM has a disk that goes with it, and no identity
-/// of its own: that is written down to last, the sleep itself is for a wake that comes soon or a copy that follows.
-#[cfg_attr(not(test), expect(dead_code, reason = "templates come next"))]
-pub(crate) fn fork(from: &SleepDir, paths: &VmPaths) -> Result<(), Unusable> {
-    let mut record = Record::read(from)?.ok_or(Unusable::Damaged)?;
-    record.check(from)?;
-    write_durably(&paths.unclaimed(), b"")?;
-    let memory = fresh_memory(paths, record.memory())?;
-    let copied = copy(&File::open(from.memory())?, &memory, || true)?.ok_or(Unusable::Damaged)?;
-    if record.memory_sum().is_some_and(|sum| sum != copied.sum) {
-        return Err(Unusable::Damaged);
-    }
-    let warm = paths.warm();
-    io::copy(&mut File::open(from.device())?, &mut create(&warm.device())?)?;
-    record.fork = true;
-    record.without_memory_sum().write(&warm)?;
-    Ok(())
-}
-
 /// Gives the sleep up. The VM is off when this returns, also after the power has failed.
 pub(crate) fn forget(paths: &VmPaths) -> io::Result<()> {
     // A damaged record does not tell; an identity too many does no harm.

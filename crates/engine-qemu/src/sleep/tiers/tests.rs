@@ -7,7 +7,6 @@ const NOW: QemuVersion = QemuVersion { major: 10, minor: 0, micro: 2 };
 
 struct Bench {
     _dir: tempfile::TempDir,
-    state: StateDir,
     paths: VmPaths,
 }
 
@@ -17,7 +16,7 @@ impl Bench {
         let state = StateDir::open(dir.path(), dir.path()).unwrap();
         let paths = state.vm(&berth_model::VmId::random());
         fs::create_dir(&paths.dir).unwrap();
-        Self { _dir: dir, state, paths }
+        Self { _dir: dir, paths }
     }
 
     /// A VM that has just fallen asleep.
@@ -201,25 +200,4 @@ fn another_qemu_is_told_by_its_version() {
     record.fits(QemuVersion { micro: 9, ..NOW }).unwrap();
     let error = record.fits(QemuVersion { minor: 1, ..NOW }).unwrap_err();
     assert_eq!(error.to_string(), "it fell asleep under QEMU 10.0.2, and the host has 10.1.2 now");
-}
-
-#[test]
-fn a_fork_sleeps_and_belongs_to_nobody_yet() {
-    for template in [Bench::warm(), Bench::cold()] {
-        let from =
-            if template.paths.cold().0.exists() { template.paths.cold() } else { template.paths.warm() };
-        let paths = template.state.vm(&berth_model::VmId::random());
-        fs::create_dir(&paths.dir).unwrap();
-        fork(&from, &paths).unwrap();
-        assert!(paths.unclaimed().exists());
-        assert!(find(&paths).unwrap().unwrap().record.fork);
-        let bench = Bench { _dir: tempfile::tempdir().unwrap(), state: template.state.clone(), paths };
-        bench.is_whole();
-        settle(&bench.paths, &Mutex::new(false)).unwrap();
-        bench.is_whole();
-        fs::remove_file(bench.paths.unclaimed()).unwrap();
-        forget(&bench.paths).unwrap();
-        assert!(bench.paths.unclaimed().exists(), "its disk is a copy too");
-        template.is_whole();
-    }
 }
