@@ -258,7 +258,11 @@ fn broken(reason: String) -> EngineError {
 }
 
 fn nobody_listens(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    // A listener that is killed in this moment resets.
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
 }
 
 #[cfg(test)]

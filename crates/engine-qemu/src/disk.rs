@@ -123,12 +123,13 @@ pub(crate) fn list(state: &StateDir) -> Result<Vec<VmId>, EngineError> {
     Ok(found)
 }
 
-/// Frees the memory of VMs that are gone.
+/// Frees the memory of VMs that are gone. One that has a socket is not listed, and may run.
 fn forget_memory_of_others(state: &StateDir, there: &[VmId]) -> Result<(), EngineError> {
     let dir = state.memory();
     for entry in fs::read_dir(dir).map_err(|error| refused(dir, &error))?.flatten() {
         if let Entry::Vm(vm) = Entry::parse(&entry.file_name())
             && !there.contains(&vm)
+            && !state.vm(&vm).socket.exists()
         {
             remove_tree(&entry.path()).map_err(|error| refused(dir, &error))?;
         }

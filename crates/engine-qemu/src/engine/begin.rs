@@ -61,7 +61,8 @@ impl QemuEngine {
         }
     }
 
-    /// Has a sleeping VM wake; `false` when somebody else has changed it meanwhile.
+    /// Has a sleeping VM wake; `false` when somebody else has changed it meanwhile. If it is off afterwards it has lost
+    /// what it had in its memory, and that is told: a boot is not what was asked for.
     async fn wake(&self, vm: &VmId, guest: &Guest, paths: &VmPaths) -> Result<bool, EngineError> {
         let shim = match Shim::find(paths).await? {
             Some(shim) => shim,
@@ -74,8 +75,9 @@ impl QemuEngine {
                 shim
             }
         };
-        let woken = shim.tell(Request::Wake { guest: guest.into() }).await?;
-        Ok(matches!(woken, Asked::Told(())))
+        match shim.tell(Request::Wake { guest: guest.into() }).await? {
+            Asked::Told(()) | Asked::Gone => Ok(true),
+        }
     }
 
     /// Whether there is room for a VM that sleeps without a shim. What cannot be read of it is for the shim to tell.

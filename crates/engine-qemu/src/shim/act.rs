@@ -55,10 +55,12 @@ impl Supervisor {
             Effect::Rouse => self.rouse(),
             Effect::AbandonBringUp => self.bring_up = JoinSet::new(),
             Effect::AskToShutDown => {
+                fault::at("stop:asked");
                 let qmp = self.vm.as_ref().and_then(|vm| vm.qmp.clone());
                 self.errands.spawn(ask_to_shut_down(qmp, Arc::clone(&self.desk)));
             }
             Effect::PullPlug => {
+                fault::at("end:plug");
                 if let Some(quit) = self.vm.as_mut().and_then(Vm::end) {
                     self.errands.spawn(quit);
                 }
@@ -95,8 +97,14 @@ impl Supervisor {
                     drop(waker.send(answer.clone().map_err(|reason| Denied::WakeFailed { reason })));
                 }
             }
-            Effect::Leave => return Some(Outcome::Left),
-            Effect::Finish(ending) => return Some(Outcome::Off(ending)),
+            Effect::Leave => {
+                fault::at("leave");
+                return Some(Outcome::Left);
+            }
+            Effect::Finish(ending) => {
+                fault::at("end:gone");
+                return Some(Outcome::Off(ending));
+            }
         }
         None
     }

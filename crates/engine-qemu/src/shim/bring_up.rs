@@ -10,7 +10,7 @@ use berth_engine::Guest;
 use berth_vnet::DialError;
 use tokio::{io::BufReader, sync::watch, time::timeout};
 
-use super::{agent::AgentError, desk::Desk, gate::Gate};
+use super::{agent::AgentError, desk::Desk, fault, gate::Gate};
 use crate::{
     lines,
     paths::{remove_file, sync_parent},
@@ -108,13 +108,16 @@ impl BringUp {
         self.desk.given.send_replace(None);
         if self.unclaimed.exists() {
             let script = || provision::fork_script(&guest, &rand::random(), SystemTime::now());
+            fault::at("fork:begun");
             self.have_run(SCRIPT_WITHIN, script).await?;
+            fault::at("fork:given");
             remove_file(&self.unclaimed)
                 .and_then(|()| sync_parent(&self.unclaimed))
                 .map_err(|error| format!("its folder on the host cannot be used: {error}"))?;
         } else {
             self.have_run(SCRIPT_WITHIN, || provision::script(&guest)).await?;
         }
+        fault::at("up:given");
         self.desk.given.send_replace(Some(given));
         self.gate.open();
         *missing = "its sshd does not answer";

@@ -141,7 +141,10 @@ impl<R: Future<Output = Result<(), Unusable>>> TakeUp<R> {
     /// # Errors
     /// A sentence without a full stop, for the VM's owner.
     pub(super) async fn run(self) -> Result<Opened, String> {
-        let (qmp, events) = Qmp::open(self.control, &self.tasks).await.map_err(|error| not_taken(&error))?;
+        let (qmp, events) = match Qmp::open(self.control, &self.tasks).await {
+            Ok(opened) => opened,
+            Err(error) => return Err(not_taken(&error).await),
+        };
         self.record.fits(qmp.version).map_err(|error| error.to_string())?;
         fault::at("wake:started");
         self.restored.await.map_err(|error| {
@@ -149,14 +152,20 @@ impl<R: Future<Output = Result<(), Unusable>>> TakeUp<R> {
             error.to_string()
         })?;
         fault::at("wake:restored");
-        load(&qmp, &self.paths.warm().device()).await.map_err(|error| not_taken(&error))?;
+        if let Err(error) = load(&qmp, &self.paths.warm().device()).await {
+            return Err(not_taken(&error).await);
+        }
         fault::at("wake:loaded");
         Ok((Arc::new(qmp), events))
     }
 }
 
-fn not_taken(error: &QmpError) -> String {
+/// Where QEMU has ended, its end is for the supervisor to see and to explain.
+async fn not_taken(error: &QmpError) -> String {
     tracing::error!(%error, "QEMU does not take the guest up");
+    if let QmpError::Io(_) | QmpError::Closed = error {
+        std::future::pending::<()>().await;
+    }
     "QEMU does not understand what was kept of its devices".to_owned()
 }
 

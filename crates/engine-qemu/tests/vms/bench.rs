@@ -1,6 +1,11 @@
 //! A state folder, engines on it, a member's keys and ssh, and a look at the host's processes.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use berth_engine::{Engine, EngineError, Guest, Observed, VmSpec};
 use berth_engine_qemu::{QemuConfig, QemuEngine, image};
@@ -19,6 +24,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) struct Bench {
     pub(crate) engine: Arc<QemuEngine>,
     pub(crate) state: tempfile::TempDir,
+    /// Where the memory of VMs is; it goes with the test.
+    pub(crate) memory: tempfile::TempDir,
     pub(crate) ssh: OpenSsh,
     pub(crate) guest: Guest,
     pub(crate) spec: VmSpec,
@@ -52,13 +59,19 @@ impl Bench {
             host_key: Secret::new(fs::read_to_string(ssh.file("host")).expect("the key is made")),
         };
         let spec = VmSpec { cpus: 2, memory: 768 << 20, disk: image::DISK_SIZE };
-        let engine = Arc::new(engine(state.path().to_owned(), images.clone()));
-        Self { engine, state, ssh, guest, spec, images }
+        let memory = tempfile::Builder::new().prefix("berth").tempdir_in("/dev/shm").expect("a tmpfs");
+        let engine = Arc::new(engine(state.path(), memory.path(), images.clone(), &[]));
+        Self { engine, state, memory, ssh, guest, spec, images }
     }
 
     /// Another engine on the same state, as after a restart of the server.
     pub(crate) fn another_engine(&self) -> QemuEngine {
-        engine(self.state.path().to_owned(), self.images.clone())
+        engine(self.state.path(), self.memory.path(), self.images.clone(), &[])
+    }
+
+    /// An engine whose shims are started with these words.
+    pub(crate) fn engine_with(&self, words: &[&str]) -> QemuEngine {
+        engine(self.state.path(), self.memory.path(), self.images.clone(), words)
     }
 
     pub(crate) async fn start(&self, vm: &VmId) {
@@ -76,15 +89,24 @@ impl Bench {
         println!("  started in {:.1?}", started.elapsed());
     }
 
-    /// Puts the VM to sleep, once nobody is connecting to it any more.
-    pub(crate) async fn sleep(&self, vm: &VmId) {
+    /// Puts the VM to sleep, once nobody is connecting to it any more; tells how long that took without the waiting.
+    pub(crate) async fn sleep(&self, vm: &VmId) -> Duration {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
+            let began = Instant::now();
             match self.engine.sleep(vm).await {
-                Err(EngineError::InUse) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
-                Ok(()) => return,
+                Err(EngineError::InUse) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+                Ok(()) => return began.elapsed(),
                 Err(error) => panic!("{error:?}\n{}", self.shim_log(vm)),
             }
+        }
+    }
+
+    /// Wakes a VM that sleeps.
+    pub(crate) async fn wake(&self, vm: &VmId) {
+        assert!(matches!(self.engine.observe(vm).await, Ok(Observed::Asleep { .. })));
+        if let Err(error) = self.engine.start(vm, &self.spec, &self.guest).await {
+            panic!("{error:?}\n{}", self.shim_log(vm));
         }
     }
 
@@ -133,10 +155,13 @@ impl Bench {
     }
 }
 
-fn engine(state: PathBuf, images: PathBuf) -> QemuEngine {
+fn engine(state: &Path, memory: &Path, images: PathBuf, words: &[&str]) -> QemuEngine {
     let this = std::env::current_exe().expect("this program has a path");
-    let shim = vec![this.into_os_string(), "vm-shim".into()];
-    QemuEngine::new(QemuConfig::new(state, images, shim)).expect("the state folder can be used")
+    let mut shim = vec![this.into_os_string(), "vm-shim".into()];
+    shim.extend(words.iter().map(Into::into));
+    let mut config = QemuConfig::new(state.to_owned(), images, shim);
+    config.memory_dir = memory.to_owned();
+    QemuEngine::new(config).expect("the state folder can be used")
 }
 
 impl Drop for Bench {

@@ -8,10 +8,12 @@
 
 mod bench;
 mod broken_boot;
+mod kills;
 mod life;
 mod neighbours;
 mod promises;
 mod sleep;
+mod traffic;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,6 +25,7 @@ const TESTS: &[(&str, fn())] = &[
     ("life", || run(life::life())),
     ("broken_boot", || run(broken_boot::broken_boot())),
     ("sleep", || run(sleep::sleep())),
+    ("kills", || run(kills::kills())),
     ("neighbours", || run(neighbours::neighbours())),
     ("promises", || run(promises::promises())),
 ];
@@ -30,6 +33,7 @@ const TESTS: &[(&str, fn())] = &[
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_some_and(|first| first == "vm-shim") {
+        kills::arm(&mut arguments);
         return berth_engine_qemu::shim::run(arguments);
     }
     let wanted: Vec<String> =
