@@ -23,9 +23,11 @@
 mod admission;
 mod backlog;
 mod connection;
+mod early;
 mod host_key;
 mod leash;
 mod nc_words;
+mod progress;
 mod refusal;
 mod server;
 mod session;

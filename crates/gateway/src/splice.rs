@@ -4,6 +4,8 @@
 //! does not take at once waits in a [`Backlog`], so that the client's messages are always taken. Downwards what the VM
 //! has is read into room on the stack of the poll and copied out in its exact size: a tunnel in which nothing moves
 //! holds no buffer.
+//!
+//! Where the VM's side begins with an ssh identification it is listened to, or left out: see `early.rs`.
 
 use std::{
     future::{pending, poll_fn},
@@ -19,11 +21,13 @@ use berth_engine::Stream;
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
-    time::{Instant, sleep_until},
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     backlog::{Backlog, Flow, Overfull},
+    early::{Ear, Heard, Search},
     refusal::status,
     ssh::{Gone, Incoming, Reader, Writer},
 };
@@ -32,6 +36,8 @@ use crate::{
 const CHUNK: usize = 32 * 1024;
 /// A VM that takes nothing for this long, with a full backlog, is given up for the sake of other channels.
 const STALLED: Duration = Duration::from_secs(60);
+/// How long a VM may take to identify itself when its client has been told already, and so has stopped counting.
+const GREETING: Duration = Duration::from_secs(30);
 
 /// How a tunnel ends before both sides have said all that they had.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +50,29 @@ pub(crate) enum Cut {
     Stalled,
     /// The VM's side failed.
     ByVm,
+    /// The client was told what the VM did not keep. Nothing of the VM's was passed on.
+    Unkept(Unkept),
+}
+
+/// What an early identification came to when it was not right.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    /// The VM has another one now.
+    Changed,
+    /// The VM says nothing.
+    Silent,
+    /// The VM ended the connection without one.
+    Ended,
+}
+
+/// What the VM's side begins with.
+pub(crate) enum Greeting {
+    /// Bytes like all others.
+    Any,
+    /// An identification, which is passed on and told.
+    Heard(oneshot::Sender<String>),
+    /// The identification that the client has had already. Another one is told.
+    Promised(String, oneshot::Sender<String>),
 }
 
 impl From<Overfull> for Cut {
@@ -104,11 +133,12 @@ pub(crate) async fn splice(
     up: &mut Upstream,
     writer: &Writer,
     vm: Box<dyn Stream>,
+    greeting: Greeting,
     has_neighbours: impl Fn() -> bool,
 ) -> Result<(), Cut> {
     let (from_vm, to_vm) = tokio::io::split(vm);
     let mut feed = Feed { to_vm, unflushed: false, done: false };
-    let mut pour = pin!(pour(from_vm, writer));
+    let mut pour = pin!(pour(from_vm, writer, greeting));
     let mut poured = false;
     let mut moved = Instant::now();
     while !(poured && feed.done) {
@@ -175,14 +205,57 @@ impl Feed {
 }
 
 /// Carries what the VM says to the client, and the end of it.
-async fn pour(mut from_vm: ReadHalf<Box<dyn Stream>>, writer: &Writer) -> Result<(), Cut> {
+async fn pour(
+    mut from_vm: ReadHalf<Box<dyn Stream>>,
+    writer: &Writer,
+    greeting: Greeting,
+) -> Result<(), Cut> {
+    let mut ear = None;
+    match greeting {
+        Greeting::Any => {}
+        Greeting::Heard(tell) => ear = Some(Ear::new(tell)),
+        Greeting::Promised(line, tell) => {
+            // In a box of its own, so that tunnels that promise nothing have no room for it.
+            let keeping = Box::pin(timeout(GREETING, keep_promise(&mut from_vm, &line, tell)));
+            let rest = keeping.await.unwrap_or(Err(Unkept::Silent)).map_err(Cut::Unkept)?;
+            if !rest.is_empty() {
+                writer.data(rest).await?;
+            }
+        }
+    }
     loop {
         let data = chunk(&mut from_vm).await.map_err(|_| Cut::ByVm)?;
         if data.is_empty() {
             writer.exit_status(status::DONE).await?;
             return Ok(writer.eof().await?);
         }
+        ear = ear.and_then(|ear: Ear| ear.hear(&data));
         writer.data(data).await?;
+    }
+}
+
+/// Waits for the identification that the client has had, and gives what came behind it.
+async fn keep_promise(
+    from_vm: &mut ReadHalf<Box<dyn Stream>>,
+    promised: &str,
+    tell: oneshot::Sender<String>,
+) -> Result<Bytes, Unkept> {
+    let mut search = Search::default();
+    loop {
+        let mut data = chunk(from_vm).await.unwrap_or_default();
+        if data.is_empty() {
+            return Err(Unkept::Ended);
+        }
+        match search.hear(&data) {
+            Heard::More => {}
+            Heard::Identification { line, rest } if line == promised => return Ok(data.split_off(rest)),
+            Heard::Identification { line, .. } => {
+                // Nobody listens when the tunnel is being ended.
+                let _ = tell.send(line);
+                return Err(Unkept::Changed);
+            }
+            Heard::Nothing => return Err(Unkept::Changed),
+        }
     }
 }
 

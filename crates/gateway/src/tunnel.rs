@@ -2,16 +2,21 @@
 
 use std::{pin::pin, time::Duration};
 
-use berth_control::{Entry, Progress, Status};
+use berth_control::{ConnectError, Entry, Progress};
 use berth_engine::Stream;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
+    early::{self, SSH},
     nc_words::Target,
+    progress::Telling,
     refusal::{Refusal, status},
     session::Person,
-    splice::{Cut, Upstream, splice},
-    ssh::{Opening, Reader, Seat},
+    splice::{Cut, Greeting, Unkept, Upstream, splice},
+    ssh::{Opening, Reader, Seat, Writer},
 };
 
 /// Things that happen while a VM starts and are not told yet.
@@ -20,6 +25,25 @@ const UNTOLD: usize = 8;
 /// `MAX_CHANNELS_EVER`. It is not waited for on the first channel of a connection, whose cost does not add up, and on
 /// which OpenSSH itself waits: it closes a session first only when that is one of many (ControlMaster).
 const LAST_WORD: Duration = Duration::from_secs(2);
+/// How long a client may take to take the message that ends its ssh, and to close the channel.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+enum Ended {
+    Refused(Refusal),
+    Cut(Cut),
+}
+
+impl From<ConnectError> for Ended {
+    fn from(error: ConnectError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// A VM that is reached, and the identification that its client has had of it.
+struct Reached {
+    vm: Box<dyn Stream>,
+    promised: Option<String>,
+}
 
 /// `nc HOST PORT` on a session channel.
 pub(crate) async fn by_exec(seat: Seat, reader: Reader, person: Person, target: Target) {
@@ -32,8 +56,10 @@ pub(crate) async fn by_exec(seat: Seat, reader: Reader, person: Person, target: 
         }
     };
     let mut up = Upstream::new(reader, seat.flow.clone());
-    let ended = match reach(&seat, &entry, &mut up, &person).await {
-        Ok(vm) => splice(&mut up, &person.writer, vm, || seat.has_neighbours()).await.map_err(Ended::Cut),
+    // In a box, which is gone when the bytes begin to flow.
+    let reaching = Box::pin(reach(&seat, &entry, &person));
+    let ended = match meanwhile(&mut up, reaching).await {
+        Ok(reached) => carry(&seat, &entry, &mut up, &person.writer, reached).await,
         Err(ended) => Err(ended),
     };
     match ended {
@@ -47,24 +73,63 @@ pub(crate) async fn by_exec(seat: Seat, reader: Reader, person: Person, target: 
         }
         Err(Ended::Cut(cut)) => {
             drop(up);
-            person.leave(why_cut(&cut, &entry), status::UNAVAILABLE).await;
+            let line = why_cut(&cut, &entry).map(|text| text + "\n");
+            person.leave(line.unwrap_or_default(), status::UNAVAILABLE).await;
         }
     }
 }
 
-/// direct-tcpip: the channel is opened when the VM is reached, and there is nobody to tell about progress.
+/// direct-tcpip: the channel is opened when the VM is reached, or when there is something to be said for it before.
 pub(crate) async fn by_forward(seat: Seat, opening: Opening, host: String, port: u32) {
-    let vm = match connect(&seat, &host, port).await {
-        Ok(vm) => vm,
-        Err(refusal) => return opening.refuse(refusal.open_failure()).await,
+    let entry = match seat.control.enter(&seat.login, &host, port).await {
+        Ok(entry) => entry,
+        Err(error) => return opening.refuse(Refusal::from(error).open_failure()).await,
+    };
+    let (progress, mut news) = mpsc::channel(UNTOLD);
+    let mut connecting = Box::pin(seat.control.connect(&entry, progress));
+    let (connected, promised) = tokio::select! {
+        connected = &mut connecting => match connected {
+            Ok(vm) => (Some(vm), None),
+            Err(error) => return opening.refuse(Refusal::from(error).open_failure()).await,
+        },
+        Some(line) = early_line(&seat, &entry, &mut news) => (None, Some(line)),
     };
     let (reader, writer) = opening.accept().await;
     let mut up = Upstream::new(reader, seat.flow.clone());
-    if splice(&mut up, &writer, vm, || seat.has_neighbours()).await.is_ok() {
-        last_word(&seat, &mut up).await;
+    let reaching = async {
+        if let Some(line) = &promised {
+            writer.data(early::sent(line)).await.map_err(|gone| Ended::Cut(gone.into()))?;
+        }
+        let vm = match connected {
+            Some(vm) => vm,
+            None => connecting.await?,
+        };
+        Ok(Reached { vm, promised })
+    };
+    let ended = match meanwhile(&mut up, reaching).await {
+        Ok(reached) => carry(&seat, &entry, &mut up, &writer, reached).await,
+        Err(ended) => Err(ended),
+    };
+    match ended {
+        Ok(()) => last_word(&seat, &mut up).await,
+        // The channel is open only because of an early identification, and the VM has said nothing.
+        Err(Ended::Refused(refusal)) => turn_away(&mut up, &writer, &refusal.to_string()).await,
+        Err(Ended::Cut(Cut::Unkept(why))) => turn_away(&mut up, &writer, &why_unkept(&why, &entry)).await,
+        Err(Ended::Cut(_)) => {}
     }
     drop(up);
     let _ = writer.close().await;
+}
+
+/// Ends the ssh behind a channel with a reason, before its key exchange.
+async fn turn_away(up: &mut Upstream, writer: &Writer, why: &str) {
+    let saying = async {
+        if writer.data(early::disconnect(why)).await.is_ok() {
+            let _ = writer.eof().await;
+        }
+    };
+    // The client is left to close the channel: an ssh that is still sending its first words, and cannot, does not read.
+    let _ = timeout(PATIENCE, async { tokio::join!(saying, up.closed()) }).await;
 }
 
 /// Lets the client close the channel.
@@ -74,106 +139,109 @@ async fn last_word(seat: &Seat, up: &mut Upstream) {
     }
 }
 
-async fn connect(seat: &Seat, host: &str, port: u32) -> Result<Box<dyn Stream>, Refusal> {
-    let entry = seat.control.enter(&seat.login, host, port).await?;
-    let (progress, _nobody) = mpsc::channel(1);
-    Ok(seat.control.connect(&entry, progress).await?)
-}
-
-enum Ended {
-    Refused(Refusal),
-    Cut(Cut),
-}
-
-/// Connects, tells the person what is happening, and keeps what the client sends in the meantime.
-async fn reach(
-    seat: &Seat,
-    entry: &Entry,
-    up: &mut Upstream,
-    person: &Person,
-) -> Result<Box<dyn Stream>, Ended> {
-    let (progress, mut news) = mpsc::channel(UNTOLD);
-    let telling = async {
-        let mut in_a_line = false;
-        while let Some(progress) = news.recv().await {
-            person.tell(words(&progress, in_a_line)).await;
-            in_a_line = matches!(progress, Progress::Starting { .. });
-        }
-        in_a_line
-    };
-    let work = async {
-        // The news end with the connecting, which holds their sender.
-        let (connected, in_a_line) = tokio::join!(seat.control.connect(entry, progress), telling);
-        if in_a_line {
-            person.tell("\n".to_owned()).await;
-        }
-        connected.map_err(|error| Ended::Refused(error.into()))
-    };
+/// Does `work`, and keeps what the client sends in the meantime.
+async fn meanwhile<T>(up: &mut Upstream, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
     let mut work = pin!(work);
     loop {
         tokio::select! {
-            connected = &mut work => return connected,
+            done = &mut work => return done,
             taken = up.take() => taken.map_err(Ended::Cut)?,
         }
     }
 }
 
-/// What is happening, in the words of UI.md; `in_a_line` when the last ones did not end theirs.
-fn words(progress: &Progress, in_a_line: bool) -> String {
-    match progress {
-        Progress::Starting { vm, was, usual } => {
-            let about = usual.map(|time| format!(" (about {} s)", time.as_secs_f64().round().max(1.0)));
-            let doing = match was {
-                Status::Starting => "starting",
-                Status::Stopping => "stopping, starting it again",
-                // A VM that runs now was off a moment ago; one that is being removed is refused.
-                Status::Off | Status::Failed | Status::Running | Status::Removing => "off, starting it",
-            };
-            let before = if in_a_line { "\n" } else { "" };
-            format!("{before}{} is {doing}{}…", vm.label(), about.unwrap_or_default())
+/// Connects, and tells the person what is happening; then, if that is worth while, the client's ssh.
+async fn reach(seat: &Seat, entry: &Entry, person: &Person) -> Result<Reached, Ended> {
+    let (progress, mut news) = mpsc::channel(UNTOLD);
+    let telling = async {
+        let (mut telling, mut promised) = (Telling::new(), None);
+        while let Some(progress) = news.recv().await {
+            person.tell(telling.words(&progress)).await;
+            if promised.is_none()
+                && let Some(line) = line_for(seat, entry, &progress).await
+                && person.writer.data(early::sent(&line)).await.is_ok()
+            {
+                promised = Some(line);
+            }
         }
-        Progress::Ready { vm, took } => {
-            let took = took.as_secs_f64();
-            if in_a_line { format!(" ready in {took:.1} s\n") } else { format!("{} is ready.\n", vm.label()) }
+        if let Some(end) = telling.end() {
+            person.tell(end).await;
         }
-    }
+        promised
+    };
+    // The news end with the connecting, which holds their sender.
+    let (connected, promised) = tokio::join!(seat.control.connect(entry, progress), telling);
+    Ok(Reached { vm: connected?, promised })
 }
 
-/// One line about a tunnel that was cut; nothing where the person did it.
-fn why_cut(cut: &Cut, entry: &Entry) -> String {
+/// The identification that is to be sent early, when the news come to that.
+async fn early_line(seat: &Seat, entry: &Entry, news: &mut mpsc::Receiver<Progress>) -> Option<String> {
+    while let Some(progress) = news.recv().await {
+        let line = line_for(seat, entry, &progress).await;
+        if line.is_some() {
+            return line;
+        }
+    }
+    None
+}
+
+/// The identification that is to be sent early because of this news.
+async fn line_for(seat: &Seat, entry: &Entry, progress: &Progress) -> Option<String> {
+    if entry.port() == SSH && early::is_long(progress) {
+        // In a box of its own, so that no tunnel has room for it all its life.
+        return Box::pin(seat.control.identification(entry)).await;
+    }
+    None
+}
+
+/// Carries the bytes, and has written down how the VM's sshd identifies itself.
+async fn carry(
+    seat: &Seat,
+    entry: &Entry,
+    up: &mut Upstream,
+    writer: &Writer,
+    Reached { vm, promised }: Reached,
+) -> Result<(), Ended> {
+    let (tell, told) = oneshot::channel();
+    let greeting = match promised {
+        Some(line) => Greeting::Promised(line, tell),
+        None if entry.port() == SSH => Greeting::Heard(tell),
+        None => {
+            drop(tell);
+            Greeting::Any
+        }
+    };
+    let noting = async {
+        if let Ok(line) = told.await {
+            // In a box of its own, so that a tunnel has no room for it all its life.
+            Box::pin(seat.control.note_identification(entry, &line)).await;
+        }
+    };
+    let carrying = splice(up, writer, vm, greeting, || seat.has_neighbours());
+    let (carried, ()) = tokio::join!(carrying, noting);
+    carried.map_err(Ended::Cut)
+}
+
+/// A sentence about a tunnel that was cut; nothing where the person did it.
+fn why_cut(cut: &Cut, entry: &Entry) -> Option<String> {
     let (vm, port) = (entry.vm().label(), entry.port());
-    match cut {
-        Cut::ByClient => String::new(),
-        Cut::ByVm => format!("{vm} ended the connection to port {port}.\n"),
-        Cut::Overfull => "This client sends more than it was allowed to.\n".to_owned(),
+    Some(match cut {
+        Cut::ByClient => return None,
+        Cut::ByVm => format!("{vm} ended the connection to port {port}."),
+        Cut::Overfull => "This client sends more than it was allowed to.".to_owned(),
         Cut::Stalled => {
-            format!("{vm} takes nothing on port {port}, and other tunnels of this connection wait for it.\n")
+            format!("{vm} takes nothing on port {port}, and other tunnels of this connection wait for it.")
         }
-    }
+        Cut::Unkept(why) => why_unkept(why, entry),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use berth_model::VmName;
-
-    fn vm() -> VmName {
-        "vm-0.alice.koding".parse().expect("a name")
-    }
-
-    #[test]
-    fn a_start_is_told_in_one_line() {
-        let usual = Some(Duration::from_millis(7900));
-        let starting = Progress::Starting { vm: vm(), was: Status::Off, usual };
-        let ready = Progress::Ready { vm: vm(), took: Duration::from_millis(7630) };
-        let line = words(&starting, false) + &words(&ready, true);
-        assert_eq!(line, "vm-0 is off, starting it (about 8 s)… ready in 7.6 s\n");
-        let first = Progress::Starting { vm: vm(), was: Status::Off, usual: None };
-        assert_eq!(words(&first, false), "vm-0 is off, starting it…");
-        assert_eq!(words(&first, true), "\nvm-0 is off, starting it…");
-        let rebooting = Progress::Starting { vm: vm(), was: Status::Starting, usual };
-        assert_eq!(words(&rebooting, false), "vm-0 is starting (about 8 s)…");
-        let stopping = Progress::Starting { vm: vm(), was: Status::Stopping, usual: None };
-        assert_eq!(words(&stopping, false), "vm-0 is stopping, starting it again…");
+/// A sentence about an early identification that was not right.
+fn why_unkept(why: &Unkept, entry: &Entry) -> String {
+    let (vm, port) = (entry.vm().label(), entry.port());
+    match why {
+        Unkept::Changed => format!("{vm} has another version of its ssh server than before. Connect again."),
+        Unkept::Silent => ConnectError::Silent { vm: entry.vm().clone(), port }.to_string(),
+        Unkept::Ended => format!("{vm} ended the connection to port {port}."),
     }
 }

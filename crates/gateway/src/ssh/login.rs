@@ -129,17 +129,14 @@ mod tests {
     use berth_store::Store;
     use berth_testkit::FakeEngine;
     use russh::keys::{HashAlg, PrivateKey};
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::net::Ipv4Addr;
 
     async fn door_with(keys: &[&PrivateKey]) -> Door {
         let team = "koding".parse().unwrap();
         let store = Store::in_memory(&team).await.unwrap();
-        let settings = Settings {
-            domains: Domains::new("koding.com", "kd.io", team).unwrap(),
-            vm: VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 },
-            stop_patience: Duration::from_secs(1),
-            website: "https://koding.com".into(),
-        };
+        let domains = Domains::new("koding.com", "kd.io", team).unwrap();
+        let vm = VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 };
+        let settings = Settings::new(domains, vm, "https://koding.com".into());
         let control = Control::open(settings, store, Arc::new(FakeEngine::new())).await.unwrap();
         let alice: AccountName = "alice".parse().unwrap();
         control.add_account(&alice).await.unwrap();

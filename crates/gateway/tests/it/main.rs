@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+mod early;
+mod guest;
 mod limits;
 mod login;
 mod protocol;
 mod refusals;
+mod sleep;
 mod tunnels;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_testkit::Service;
+use berth_testkit::{Service, Verb};
 use russh::{
     ChannelMsg, ChannelOpenFailure, Error, SendError, Signer,
     client::{self, Handle},
@@ -183,4 +183,28 @@ async fn a_vm_that_takes_nothing_is_given_up_only_for_others() {
     assert_eq!(status, Some(69));
     let text = String::from_utf8(text).unwrap();
     assert_eq!(text, "vm-0 takes nothing on port 9000, and other tunnels of this connection wait for it.\n");
+}
+
+#[tokio::test]
+async fn a_client_that_was_told_early_does_not_wait_for_ever() {
+    let world = World::awake().await;
+    let seen = world.ssh(&["gateway", "nc", VM, "22"], b"").await;
+    assert_eq!(seen.status, Some(0), "{}", seen.stderr);
+    world.engine.power_off(&world.vm_id().await);
+    world.engine.delay(Verb::Start, Duration::from_millis(300));
+    world.engine.serve(22, Service::stalls());
+    let client = log_in(&world).await;
+    let mut channel = client.channel_open_direct_tcpip(VM, 22, "127.0.0.1", 0).await.unwrap();
+    let Some(ChannelMsg::Data { data }) = channel.wait().await else { panic!("no early word") };
+    assert_eq!(data.as_ref(), b"SSH-2.0-Fake\r\n");
+    while world.engine.connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let Some(ChannelMsg::Data { data }) = channel.wait().await else { panic!("no reason") };
+    let said = String::from_utf8_lossy(&data);
+    assert!(said.contains("vm-0 is running but does not answer on port 22."), "{said:?}");
+    assert!(matches!(channel.wait().await, Some(ChannelMsg::Eof)));
 }

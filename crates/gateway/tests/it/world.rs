@@ -36,15 +36,26 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut GatewaySettings)) -> Self {
+        Self::made(|_| {}, change).await
+    }
+
+    /// The same on a host that has memory for one VM at a time.
+    pub(crate) async fn with_room_for_one() -> Self {
+        Self::made(|settings| settings.memory = Some(settings.vm.memory), |_| {}).await
+    }
+
+    async fn made(
+        change: impl FnOnce(&mut Settings),
+        change_limits: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
         let team = "koding".parse().unwrap();
         let (engine, store) = (FakeEngine::new(), Store::in_memory(&team).await.unwrap());
         engine.serve(8080, Service::echo());
-        let settings = Settings {
-            domains: Domains::new("koding.com", "kd.io", team).unwrap(),
-            vm: VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 },
-            stop_patience: Duration::from_secs(1),
-            website: "https://koding.com".into(),
-        };
+        let domains = Domains::new("koding.com", "kd.io", team).unwrap();
+        let vm = VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 };
+        let mut settings = Settings::new(domains, vm, "https://koding.com".into());
+        settings.stop_patience = Duration::from_secs(1);
+        change(&mut settings);
         let control = Control::open(settings, store, Arc::new(engine.clone())).await.unwrap();
         let ssh = OpenSsh::new();
         for name in ["alice", "bob"] {
@@ -64,7 +75,7 @@ impl World {
             ssh.file("id").display()
         ));
         let mut limits = GatewaySettings::new("ssh.koding.com");
-        change(&mut limits);
+        change_limits(&mut limits);
         let shutdown = CancellationToken::new();
         let serving = Gateway::serve(control.clone(), vec![listener], host_key, limits, shutdown.clone());
         #[expect(clippy::disallowed_methods, reason = "its handle is kept and ends with the test's runtime")]
@@ -84,7 +95,7 @@ impl World {
         self.control.start_vm(&"vm-0.alice.koding".parse().unwrap(), progress).await.unwrap();
     }
 
-    /// The only VM of which the engine has a disk.
+    /// alice's VM, if it is the only one of which the engine has a disk.
     pub(crate) async fn vm_id(&self) -> VmId {
         *self.engine.list().await.unwrap().first().unwrap()
     }
