@@ -30,8 +30,9 @@ for file in passwd group shadow gshadow; do mv -f "$work/$file" "/etc/$file"; do
 rm -rf "$work" /run/berth/keys/template
 
 make_home /home/.ready
-# A copy whose memory is lost boots, and then draws its own.
+# A copy whose memory is lost boots from what is on the disk, and then draws its own.
 rm -f /var/lib/systemd/random-seed /etc/ssh/ssh_host_*
 : >/etc/machine-id
 journalctl --relinquish-var
 rm -rf /var/log/journal/*
+sync

@@ -8,6 +8,7 @@
 
 mod bench;
 mod broken_boot;
+mod forks;
 mod kills;
 mod life;
 mod neighbours;
@@ -25,6 +26,7 @@ const TESTS: &[(&str, fn())] = &[
     ("life", || run(life::life())),
     ("broken_boot", || run(broken_boot::broken_boot())),
     ("sleep", || run(sleep::sleep())),
+    ("forks", || run(forks::forks())),
     ("kills", || run(kills::kills())),
     ("neighbours", || run(neighbours::neighbours())),
     ("promises", || run(promises::promises())),
