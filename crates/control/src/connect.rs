@@ -135,19 +135,6 @@ impl Control {
         Ok(())
     }
 
-    /// Whether the VM has to boot before it can be connected to, which takes longer than some clients wait for a first
-    /// word; one that wakes does not.
-    #[must_use]
-    pub fn must_boot(&self, entry: &Entry) -> bool {
-        let handle = self.handle(entry.vm()).filter(|handle| handle.id == entry.id());
-        handle.is_some_and(|handle| match handle.state() {
-            State::Off { .. } | State::Starting | State::Stopping { .. } => true,
-            // One for which there is no room waits as long as a boot takes, and longer.
-            State::Asleep { .. } | State::Waking => handle.queued().borrow().is_some(),
-            State::Running | State::FallingAsleep { .. } | State::Removing { .. } | State::Removed => false,
-        })
-    }
-
     /// The identification line of the VM's sshd as last seen (RFC 4253, 4.2), without the line's end.
     pub async fn identification(&self, entry: &Entry) -> Option<String> {
         let row = self.store.vm(entry.vm()).await.ok().flatten()?;
