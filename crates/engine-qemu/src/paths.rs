@@ -10,6 +10,7 @@
 //!                   /lock             held by the shim and by QEMU, for as long as either lives
 //!                   /sleep/           a sleep that lasts: see `sleep`; .new while it is made, .used once it is over
 //!                   /unclaimed        it has been forked and has no identity of its own yet
+//!   <state>/templates/                what new VMs are forked from: see `template`
 //!   <state>/vms/<id>.removing         half deleted; finished by the next list
 //!   <state>/run/<id>.sock             the shim
 //!   <memory>/berth-<uid>-<state>/<id>/  the guest's memory while it runs, and a sleep that has not been copied yet;
