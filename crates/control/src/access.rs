@@ -6,12 +6,14 @@
 use std::net::IpAddr;
 
 use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, VmId, VmName};
+use berth_store::{AuditKind, Role, Way};
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use tracing::error;
 
 use crate::{
     Control,
+    actor::Actor,
     error::{EntryError, LoginError},
     revocation::Revocation,
 };
@@ -24,6 +26,7 @@ const ASKED_LEN: usize = 80;
 pub struct Login {
     account: AccountName,
     fingerprint: Fingerprint,
+    from: IpAddr,
     expires: Option<OffsetDateTime>,
     revocation: Revocation,
 }
@@ -39,6 +42,12 @@ impl Login {
     #[must_use]
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// Who acts, for [`Control::acting`]: over ssh nobody is an operator.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        Actor::account(self.account.clone(), Role::Member, Way::Ssh, self.from)
     }
 
     /// Waits until the key or its account is removed, or the key expires. Whoever let the holder in ends it then.
@@ -134,13 +143,17 @@ impl Control {
                 LoginError::WrongAddress { website: website() }
             }
         })?;
-        match self.store.touch_key(row.id, now, from).await {
+        let login =
+            Login { account: row.account, fingerprint, from, expires: row.options.expires, revocation };
+        let used =
+            login.actor().event(AuditKind::LogIn, &login.account, fingerprint.to_string(), "key".to_owned());
+        match self.store.touch_key(row.id, now, from, &used).await {
             Ok(true) => {}
             // Removed a moment ago.
             Ok(false) => return Err(self.unknown(key)),
             Err(cause) => error!(error = %cause, "the use of a key was not written down"),
         }
-        Ok(Login { account: row.account, fingerprint, expires: row.options.expires, revocation })
+        Ok(login)
     }
 
     /// What is said to the holder of a key that is on no account.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_model::AccountName;
+use berth_store::Role;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -13,6 +14,11 @@ use crate::{Control, error::Error};
 pub struct AccountInfo {
     /// Its name.
     pub name: AccountName,
+    /// What it may do.
+    pub role: Role,
+    /// Since when it is blocked.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub blocked: Option<OffsetDateTime>,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
@@ -23,7 +29,7 @@ pub struct AccountInfo {
 }
 
 impl Control {
-    /// Makes an account.
+    /// Makes an account: a member, or the operator where it is the first one ever.
     ///
     /// # Errors
     /// [`Error::NameTaken`] when an account or a team has, or ever had, the name.
@@ -46,6 +52,7 @@ impl Control {
         for key in removed.keys {
             self.revocations.revoke(&key.fingerprint);
         }
+        self.web.end(removed.sessions);
         let mut result = Ok(());
         for handle in self.handles_where(|vm| vm.owner == *name) {
             if let Err(refusal) = handle.remove().await {
@@ -63,7 +70,14 @@ impl Control {
         let rows = self.store.accounts().await?;
         Ok(rows
             .into_iter()
-            .map(|row| AccountInfo { name: row.name, created: row.created_at, keys: row.keys, vms: row.vms })
+            .map(|row| AccountInfo {
+                name: row.name,
+                role: row.role,
+                blocked: row.blocked_at,
+                created: row.created_at,
+                keys: row.keys,
+                vms: row.vms,
+            })
             .collect())
     }
 

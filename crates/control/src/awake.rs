@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     idle::Use,
     lifecycle::{Refusal, State},
-    supervisor::{Handle, Policy, Tools},
+    supervisor::{Handle, Tools},
     why::{Known, SleptFor, sentence},
 };
 
@@ -144,7 +144,7 @@ impl Control {
 
     async fn policy_changed(&self, handle: &Handle) -> Result<(), Error> {
         let row = self.row(handle).await?;
-        handle.set_policy(Policy { always_on: row.always_on, snoozed_until: row.snoozed_until }).await;
+        handle.set_policy(self.policy_of(&row).await?).await;
         Ok(())
     }
 

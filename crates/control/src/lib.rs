@@ -14,8 +14,13 @@
 
 mod access;
 mod accounts;
+mod acting;
+mod acting_accounts;
 mod activity;
+mod actor;
+mod audit;
 mod awake;
+mod blocked;
 mod clock;
 mod connect;
 mod error;
@@ -30,6 +35,12 @@ mod settings;
 mod status;
 mod supervisor;
 mod vms;
+mod web;
+mod web_error;
+mod web_log_in;
+mod web_password;
+mod web_penalties;
+mod web_session;
 mod why;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -44,8 +55,15 @@ use tracing::{error, info, warn};
 
 pub use access::{Entry, Login};
 pub use accounts::AccountInfo;
+pub use acting::Acting;
+pub use acting_accounts::{InvitationInfo, LinkFor};
+pub use actor::Actor;
+pub use audit::AuditInfo;
 pub use awake::SiteOpen;
-pub use berth_store::{Limits, OwnLimits};
+pub use berth_store::{
+    AUDIT_PAGE, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose, LoginWay, OwnLimits,
+    Role, SessionId, SessionLife, Way,
+};
 pub use clock::Clock;
 pub use connect::Progress;
 pub use error::{ConnectError, EntryError, Error, Kind, LoginError};
@@ -54,12 +72,17 @@ pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use settings::Settings;
 pub use status::Status;
 pub use vms::VmInfo;
+pub use web_error::WebError;
+pub use web_log_in::{Identities, LinkInfo};
+pub use web_password::{MAX_PASSWORD, MIN_PASSWORD, PasswordError};
+pub use web_session::{Client, NewSession, SESSION_LIFE, SessionInfo, WebLogin};
 
 use crate::{
     presence::Presence,
     revocation::Revocations,
     room::Room,
     supervisor::{Handle, Handles, Supervisor, Tools},
+    web::Web,
 };
 
 /// The use cases of Berth. One a server, handed around in an [`Arc`].
@@ -69,6 +92,7 @@ pub struct Control {
     engine: Arc<dyn Engine>,
     tools: Arc<Tools>,
     revocations: Revocations,
+    web: Web,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -99,6 +123,7 @@ impl Control {
             engine,
             tools,
             revocations: Revocations::default(),
+            web: Web::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
@@ -109,6 +134,9 @@ impl Control {
                 info!(vm = %row.name, "finishing its removal");
                 control.tasks.spawn(async move { handle.remove().await });
             }
+        }
+        for account in control.store.accounts().await?.iter().filter(|row| row.blocked_at.is_some()) {
+            control.put_to_rest(&account.name).await;
         }
         control.name_strangers().await;
         control.prepare_forks();
@@ -159,7 +187,9 @@ impl Control {
                 Observed::Off { ended: Some(Ending::Failed { reason: error.to_string() }) }
             }
         };
-        let (handle, supervisor) = Supervisor::new(self.tools.clone(), row, observed);
+        // Where it cannot be found out, nothing is started by itself.
+        let policy = self.policy_of(row).await.unwrap_or_default();
+        let (handle, supervisor) = Supervisor::new(self.tools.clone(), row, policy, observed);
         self.tools.handles.insert(handle.clone());
         let (control, id, name) = (Arc::downgrade(self), row.id, row.name.clone());
         self.tasks.spawn(async move {

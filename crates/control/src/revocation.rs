@@ -1,19 +1,26 @@
-//! Telling those who were let in by a key that it is gone.
+//! Telling those who were let in by a key, or by a cookie, that it is gone.
 //!
-//! Owns one switch for each key that somebody is logged in with, and forgets it with the last of them.
+//! Owns one switch for each that somebody is logged in with, and forgets it with the last of them.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use berth_model::Fingerprint;
 use tokio_util::sync::CancellationToken;
 
-/// The switches of all keys in use.
-#[derive(Debug, Default)]
-pub(crate) struct Revocations {
-    switches: Mutex<HashMap<Fingerprint, Weak<CancellationToken>>>,
+/// The switches of all keys in use, or of others of their sort.
+#[derive(Debug)]
+pub(crate) struct Revocations<K = Fingerprint> {
+    switches: Mutex<HashMap<K, Weak<CancellationToken>>>,
+}
+
+impl<K> Default for Revocations<K> {
+    fn default() -> Self {
+        Self { switches: Mutex::default() }
+    }
 }
 
 /// The switch of one key. Clones share it.
@@ -27,9 +34,9 @@ impl Revocation {
     }
 }
 
-impl Revocations {
+impl<K: Eq + Hash + Copy> Revocations<K> {
     /// The switch of a key, made if it is the first one.
-    pub(crate) fn of(&self, key: &Fingerprint) -> Revocation {
+    pub(crate) fn of(&self, key: &K) -> Revocation {
         let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = switches.get(key).and_then(Weak::upgrade) {
             return Revocation(token);
@@ -41,7 +48,7 @@ impl Revocations {
     }
 
     /// Ends all that the key let in. Who asks for its switch from now on gets a new one.
-    pub(crate) fn revoke(&self, key: &Fingerprint) {
+    pub(crate) fn revoke(&self, key: &K) {
         let token = self.switches.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         if let Some(token) = token.and_then(|token| token.upgrade()) {
             token.cancel();

@@ -269,7 +269,7 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// A supervisor for a VM whose state `observed` was just asked for, and the handle to it.
-    pub(crate) fn new(tools: Arc<Tools>, row: &VmRow, observed: Observed) -> (Handle, Self) {
+    pub(crate) fn new(tools: Arc<Tools>, row: &VmRow, policy: Policy, observed: Observed) -> (Handle, Self) {
         let (id, name) = (row.id, row.name.clone());
         let spec = VmSpec { cpus: row.cpus, memory: row.memory, disk: row.disk };
         let (sender, commands) = mpsc::channel(QUEUE);
@@ -314,7 +314,7 @@ impl Supervisor {
             watching: None,
             seen: observed,
             keys,
-            policy: Policy { always_on: row.always_on, snoozed_until: row.snoozed_until },
+            policy,
             awake,
             always_on: AlwaysOn::new(row.turned_off),
         };

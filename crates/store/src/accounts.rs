@@ -134,6 +134,18 @@ impl Store {
         Ok(found.is_some())
     }
 
+    /// Whether an account or a team has, or once had, a name.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn name_is_taken(&self, name: &AccountName) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM names WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(self.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
     pub(crate) async fn ensure_team(&self, name: &TeamName) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         sqlx::query("INSERT INTO names (name, kind) VALUES ($1, 'team') ON CONFLICT (name) DO NOTHING")

@@ -7,8 +7,9 @@ use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    Store, StoreError,
+    NewAudit, Store, StoreError,
     accounts::lock_account,
+    audit,
     convert::{optional_time, text, time, to_millis, unreadable},
     ids::next_id,
 };
@@ -185,11 +186,17 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Writes down a log-in with a key; `false` where the key is gone.
+    /// Writes down a log-in with a key, and `what` happened; `false`, and nothing is done, where the key is gone.
     ///
     /// # Errors
     /// Only those of the database itself.
-    pub async fn touch_key(&self, id: KeyId, at: OffsetDateTime, from: IpAddr) -> Result<bool, StoreError> {
+    pub async fn touch_key(
+        &self,
+        id: KeyId,
+        at: OffsetDateTime,
+        from: IpAddr,
+        what: &NewAudit,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         let touched = sqlx::query("UPDATE keys SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
             .bind(id.0)
@@ -197,8 +204,12 @@ impl Store {
             .bind(from.to_string())
             .execute(&mut *tx)
             .await?;
+        if touched.rows_affected() == 0 {
+            return Ok(false);
+        }
+        audit::append(&mut tx, what, at).await?;
         tx.commit().await?;
-        Ok(touched.rows_affected() > 0)
+        Ok(true)
     }
 }
 

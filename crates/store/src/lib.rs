@@ -9,6 +9,7 @@
 //!          │            ├─ vms       a VM's row stays: its name keeps its host key
 //!          │            └─ passwords, login sessions, links: hashes only
 //!          └─ teams ──────┘
+//!   audit        what happened; refers to nothing, so that it outlives what it is about
 //! ```
 //!
 //! # Concurrency
@@ -25,6 +26,7 @@
 //! kind of transaction, error codes) is in one module, `sqlite`.
 
 mod accounts;
+mod audit;
 mod convert;
 mod error;
 mod hash;
@@ -41,6 +43,7 @@ mod tests;
 mod vms;
 
 pub use accounts::{AccountRow, RemovedAccount};
+pub use audit::{AUDIT_PAGE, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Way};
 pub use convert::Unknown;
 pub use error::StoreError;
 pub use hash::{SecretHash, SecretHashError};

@@ -24,7 +24,7 @@ pub(crate) fn add(context: &Context<'_>, args: &AccountArgs) -> Result<(), Failu
 pub(crate) fn list(context: &Context<'_>) -> Result<(), Failure> {
     let Answer::Accounts(accounts) = context.ask(&Request::AccountList {})? else { return Err(misfit()) };
     let mut table = Table::new(["NAME", "KEYS", "VMS", "ADDED"]);
-    for AccountInfo { name, created, keys, vms } in &accounts {
+    for AccountInfo { name, created, keys, vms, .. } in &accounts {
         table.row([name.to_string(), keys.to_string(), vms.to_string(), day(*created)]);
     }
     context.output.table(

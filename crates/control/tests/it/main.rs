@@ -8,4 +8,8 @@ mod lifecycle;
 mod room;
 mod sleep;
 mod time;
+mod web;
+mod web_acting;
+mod web_links;
+mod web_log_in;
 mod world;

@@ -24,6 +24,9 @@ async fn a_name_is_taken_once() {
         let team = store.add_account(&"koding".parse().unwrap(), at(1)).await;
         assert!(matches!(team, Err(StoreError::NameTaken { .. })), "accounts and teams share one namespace");
         assert_eq!(store.accounts().await.unwrap().len(), 1);
+        for (name, taken) in [("alice", true), ("koding", true), ("bob", false)] {
+            assert_eq!(store.name_is_taken(&name.parse().unwrap()).await.unwrap(), taken, "{name}");
+        }
     }
 }
 

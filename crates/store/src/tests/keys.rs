@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tokio::task::JoinSet;
 
 use super::{alice, at, bob, new_key, public_key, stores, stores_with_accounts};
-use crate::{LastUse, MAX_KEYS, NewKey, StoreError};
+use crate::{AuditKind, AuditQuery, LastUse, MAX_KEYS, NewAudit, NewKey, StoreError, Way};
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -145,16 +145,27 @@ async fn a_removed_key_is_gone_and_may_be_added_anywhere_under_a_new_id() {
 
 #[tokio::test]
 async fn the_last_log_in_is_kept() {
+    let log_in = NewAudit {
+        kind: AuditKind::LogIn,
+        account: Some(alice()),
+        actor: Some(alice()),
+        way: Way::Ssh,
+        address: Some(address("192.0.2.7")),
+        subject: String::new(),
+        detail: String::new(),
+    };
     for store in stores_with_accounts().await {
         let key = store.add_key(&alice(), &new_key(1), at(1)).await.unwrap();
         let other = store.add_key(&alice(), &new_key(2), at(1)).await.unwrap();
-        assert!(store.touch_key(key.id, at(2), address("192.0.2.7")).await.unwrap());
-        assert!(store.touch_key(key.id, at(3), address("2001:db8::7")).await.unwrap());
+        assert!(store.touch_key(key.id, at(2), address("192.0.2.7"), &log_in).await.unwrap());
+        assert!(store.touch_key(key.id, at(3), address("2001:db8::7"), &log_in).await.unwrap());
         let used = store.key_by_fingerprint(&key.fingerprint).await.unwrap().unwrap();
         assert_eq!(used.last_used, Some(LastUse { at: at(3), from: address("2001:db8::7") }));
         assert_eq!(used.id, key.id);
         assert_eq!(store.key_by_fingerprint(&other.fingerprint).await.unwrap().unwrap().last_used, None);
         store.remove_key(key.id).await.unwrap();
-        assert!(!store.touch_key(key.id, at(4), address("192.0.2.7")).await.unwrap());
+        assert!(!store.touch_key(key.id, at(4), address("192.0.2.7"), &log_in).await.unwrap());
+        let lines = store.audit(&AuditQuery::default()).await.unwrap();
+        assert_eq!((lines.len(), lines[0].times), (1, 2), "what was refused is no log-in");
     }
 }

@@ -1,6 +1,7 @@
 //! The rules, tried through the public API on every kind of database: [`stores`] is the one place that lists them.
 
 mod accounts;
+mod audit;
 mod keys;
 mod limits;
 mod log_in;

@@ -8,7 +8,8 @@ const LOG_IN: &str = "
     INSERT INTO login_sessions (id, account, cookie_hash, way, created_at, proved_at, seen_at, address, user_agent)
     VALUES (1, 'alice', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'link', 0, 0, 0, '::1', '');
     INSERT INTO links (id, token_hash, purpose, account, made_at, expires_at)
-    VALUES (1, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'log_in', 'alice', 0, 1)";
+    VALUES (1, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'log_in', 'alice', 0, 1);
+    INSERT INTO audit (id, at, kind, way, subject, detail, last_at) VALUES (1, 0, 'log_in', 'ssh', '', '', 0)";
 
 /// Each is one change of a sound database to an impossible one.
 const IMPOSSIBLE: &[&str] = &[
@@ -61,6 +62,10 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE links SET role = 'operator'",
     "UPDATE links SET preset_name = 'carol'",
     "UPDATE links SET expires_at = made_at",
+    "UPDATE audit SET way = 'guess'",
+    "UPDATE audit SET times = 0",
+    "UPDATE audit SET last_at = -1",
+    "UPDATE audit SET actor = ''",
 ];
 
 #[tokio::test]

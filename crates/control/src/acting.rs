@@ -1,0 +1,233 @@
+//! What people do with VMs and keys: may they, and who was it.
+//!
+//! [`Control`] does what it is asked. An [`Acting`] asks it in somebody's name: it refuses what is not theirs, in the
+//! words for what does not exist, and writes down what they did.
+
+use std::{sync::Arc, time::Duration};
+
+use berth_model::{AccountName, VmName};
+use berth_store::{AuditKind, OwnLimits};
+use tokio::sync::mpsc;
+
+use crate::{AddedKey, Control, KeyInfo, Progress, VmInfo, actor::Actor, error::Error, web_error::WebError};
+
+/// Somebody who acts. See the module.
+#[derive(Clone)]
+pub struct Acting {
+    pub(crate) control: Arc<Control>,
+    pub(crate) actor: Actor,
+}
+
+impl Control {
+    /// Acts in somebody's name.
+    #[must_use]
+    pub fn acting(self: &Arc<Self>, actor: Actor) -> Acting {
+        Acting { control: self.clone(), actor }
+    }
+}
+
+impl Acting {
+    /// Who acts.
+    #[must_use]
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Refuses what is for operators.
+    pub(crate) fn must_be_operator(&self) -> Result<(), WebError> {
+        if self.actor.is_operator() { Ok(()) } else { Err(WebError::Missing) }
+    }
+
+    /// Refuses somebody else's account.
+    pub(crate) fn must_be_for(&self, account: &AccountName) -> Result<(), Error> {
+        if self.actor.may_for(account) { Ok(()) } else { Err(Error::NoSuchAccount(account.clone())) }
+    }
+
+    fn must_be_for_vm(&self, vm: &VmName) -> Result<(), Error> {
+        if self.actor.may_for(&vm.owner) { Ok(()) } else { Err(Error::NoSuchVm(vm.to_string())) }
+    }
+
+    pub(crate) async fn note(&self, kind: AuditKind, account: &AccountName, subject: String, detail: String) {
+        self.control.note(&self.actor, kind, account, subject, detail).await;
+    }
+
+    async fn note_vm(&self, kind: AuditKind, vm: &VmName, detail: &str) {
+        self.note(kind, &vm.owner, vm.to_string(), detail.to_owned()).await;
+    }
+
+    /// As [`Control::keys`].
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn keys(&self, account: &AccountName) -> Result<Vec<KeyInfo>, Error> {
+        self.must_be_for(account)?;
+        self.control.keys(account).await
+    }
+
+    /// As [`Control::add_keys`].
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn add_keys(
+        &self,
+        account: &AccountName,
+        pasted: &str,
+        label: Option<&str>,
+    ) -> Result<Vec<AddedKey>, Error> {
+        self.must_be_for(account)?;
+        let judged = self.control.add_keys(account, pasted, label).await?;
+        for key in &judged {
+            if let AddedKey::Added { key } = key {
+                self.note(AuditKind::KeyAdded, account, key.fingerprint.to_string(), key.label.clone()).await;
+            }
+        }
+        Ok(judged)
+    }
+
+    /// As [`Control::remove_key`].
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn remove_key(&self, account: &AccountName, which: &str) -> Result<KeyInfo, Error> {
+        self.must_be_for(account)?;
+        let key = self.control.remove_key(account, which).await?;
+        self.note(AuditKind::KeyRemoved, account, key.fingerprint.to_string(), key.label.clone()).await;
+        Ok(key)
+    }
+
+    /// As [`Control::vms`]; all, where operators ask for no account's, and one's own, where members do.
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn vms(&self, owner: Option<&AccountName>) -> Result<Vec<VmInfo>, Error> {
+        let owner = if self.actor.is_operator() { owner } else { owner.or(self.actor.name()) };
+        if let Some(owner) = owner {
+            self.must_be_for(owner)?;
+        }
+        self.control.vms(owner).await
+    }
+
+    /// As [`Control::find_vm`], among those that are not somebody else's.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn find_vm(&self, name: &str) -> Result<VmName, Error> {
+        let vm = self.control.find_vm(name).await?;
+        if self.actor.may_for(&vm.owner) { Ok(vm) } else { Err(Error::NoSuchVm(name.to_owned())) }
+    }
+
+    /// As [`Control::add_vm`].
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn add_vm(&self, owner: &AccountName) -> Result<VmInfo, Error> {
+        self.must_be_for(owner)?;
+        let vm = self.control.add_vm(owner).await?;
+        self.note_vm(AuditKind::VmAdded, &vm.name, "").await;
+        Ok(vm)
+    }
+
+    /// As [`Control::start_vm`].
+    ///
+    /// # Errors
+    /// As there; somebody else's VM is one that does not exist. So it is with all that follow.
+    pub async fn start_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.start_vm(vm, progress).await?;
+        self.note_vm(AuditKind::VmStarted, vm, "").await;
+        Ok(())
+    }
+
+    /// As [`Control::boot_vm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn boot_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.boot_vm(vm, progress).await?;
+        self.note_vm(AuditKind::VmStarted, vm, "from its disk").await;
+        Ok(())
+    }
+
+    /// As [`Control::stop_vm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stop_vm(&self, vm: &VmName) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.stop_vm(vm).await?;
+        self.note_vm(AuditKind::VmStopped, vm, "").await;
+        Ok(())
+    }
+
+    /// As [`Control::sleep_vm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn sleep_vm(&self, vm: &VmName) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.sleep_vm(vm).await?;
+        self.note_vm(AuditKind::VmSlept, vm, "").await;
+        Ok(())
+    }
+
+    /// As [`Control::set_always_on`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn set_always_on(&self, vm: &VmName, always_on: bool) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.set_always_on(vm, always_on).await?;
+        self.note_vm(AuditKind::VmAlwaysOn, vm, if always_on { "on" } else { "off" }).await;
+        Ok(())
+    }
+
+    /// As [`Control::snooze_vm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn snooze_vm(&self, vm: &VmName, time: Duration) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.snooze_vm(vm, time).await?;
+        self.note_vm(AuditKind::VmSnoozed, vm, &format!("{} s", time.as_secs())).await;
+        Ok(())
+    }
+
+    /// As [`Control::why`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn why(&self, vm: &VmName) -> Result<String, Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.why(vm).await
+    }
+
+    /// As [`Control::boot_log`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn boot_log(&self, vm: &VmName) -> Result<String, Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.boot_log(vm).await
+    }
+
+    /// As [`Control::remove_vm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remove_vm(&self, vm: &VmName) -> Result<(), Error> {
+        self.must_be_for_vm(vm)?;
+        self.control.remove_vm(vm).await?;
+        self.note_vm(AuditKind::VmRemoved, vm, "").await;
+        Ok(())
+    }
+
+    /// As [`Control::limits`], together with what the account has set for it alone.
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn limits(&self, account: &AccountName) -> Result<(OwnLimits, crate::Limits), Error> {
+        self.must_be_for(account)?;
+        self.control.limits(account).await
+    }
+}

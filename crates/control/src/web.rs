@@ -1,0 +1,32 @@
+//! What the website's log-in has in memory. All of it may be lost: who waits after wrong tries, whose turn it is to
+//! have a password hashed, and who is to be told that a session has ended.
+
+use berth_store::SecretHash;
+
+use crate::{revocation::Revocations, web_password::Passwords, web_penalties::Penalties};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Web {
+    pub(crate) passwords: Passwords,
+    pub(crate) penalties: Penalties,
+    /// Those who were let in by a cookie, by its hash.
+    pub(crate) sessions: Revocations<SecretHash>,
+}
+
+impl Web {
+    pub(crate) fn new() -> Self {
+        Self {
+            passwords: Passwords::new(),
+            penalties: Penalties::default(),
+            sessions: Revocations::default(),
+        }
+    }
+
+    /// Ends what these let in: they are gone from the store.
+    pub(crate) fn end(&self, gone: impl IntoIterator<Item = SecretHash>) {
+        for hash in gone {
+            self.sessions.revoke(&hash);
+        }
+    }
+}

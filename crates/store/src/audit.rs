@@ -1,0 +1,398 @@
+//! What happened, who did it, from where, and what it was about. Lines are added and, after a long time, cleared away;
+//! nothing else changes them, but that one of a log-in counts those after it that are like it.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use berth_model::AccountName;
+use serde::{Deserialize, Serialize};
+use sqlx::{QueryBuilder, Sqlite, Transaction};
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    Store, StoreError,
+    convert::{Unknown, number, text, time, to_millis},
+    ids::next_id,
+};
+
+/// So many lines are read at once.
+pub const AUDIT_PAGE: usize = 50;
+/// So many characters of each text are kept.
+const MAX_TEXT: usize = 300;
+/// A log-in like the last one counts in its line for so long.
+const SAME_LINE: Duration = Duration::hours(1);
+/// Lines are kept for so long.
+const KEPT: Duration = Duration::days(400);
+/// Those that strangers can make at will.
+const KEPT_REFUSED: Duration = Duration::days(60);
+/// So many lines after the last time, old ones are cleared away again.
+const CLEAR_EVERY: i64 = 256;
+
+/// The id of a line: in the order of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AuditId(i64);
+
+impl fmt::Display for AuditId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for AuditId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// An enum whose variants have a word each, in the database and in JSON.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The word for it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Unknown;
+
+            fn from_str(text: &str) -> Result<Self, Unknown> {
+                Self::ALL.iter().copied().find(|one| one.as_str() == text).ok_or(Unknown)
+            }
+        }
+    };
+}
+
+words! {
+    /// By which way somebody came.
+    Way {
+        /// On the server itself: `berth admin`.
+        Host = "host",
+        /// The website.
+        Web = "web",
+        /// The HTTP API.
+        Api = "api",
+        /// The gateway.
+        Ssh = "ssh",
+    }
+}
+
+words! {
+    /// What happened.
+    AuditKind {
+        /// Somebody logged in; the detail says with what.
+        LogIn = "log_in",
+        /// Somebody tried to.
+        LogInRefused = "log_in_refused",
+        /// A session was ended by its account.
+        SessionEnded = "session_ended",
+        /// A password was set.
+        PasswordSet = "password_set",
+        /// A password was set by a link for that.
+        PasswordReset = "password_reset",
+        /// A link to log in, or to set a password, was made.
+        LinkMade = "link_made",
+        /// Somebody was invited.
+        Invited = "invited",
+        /// An invitation was taken back.
+        InvitationRemoved = "invitation_removed",
+        /// An account was made.
+        AccountAdded = "account_added",
+        /// An account was removed.
+        AccountRemoved = "account_removed",
+        /// An account was blocked.
+        AccountBlocked = "account_blocked",
+        /// An account was unblocked.
+        AccountUnblocked = "account_unblocked",
+        /// An account got another role.
+        RoleSet = "role_set",
+        /// What an account may have was set.
+        LimitsSet = "limits_set",
+        /// A key was added.
+        KeyAdded = "key_added",
+        /// A key was removed.
+        KeyRemoved = "key_removed",
+        /// A token for the HTTP API was made.
+        TokenAdded = "token_added",
+        /// A token for the HTTP API was removed.
+        TokenRemoved = "token_removed",
+        /// A passkey was added.
+        PasskeyAdded = "passkey_added",
+        /// A passkey was removed.
+        PasskeyRemoved = "passkey_removed",
+        /// A VM was made.
+        VmAdded = "vm_added",
+        /// A VM was removed.
+        VmRemoved = "vm_removed",
+        /// A VM was started, or woken, by a person's hand.
+        VmStarted = "vm_started",
+        /// A VM was stopped.
+        VmStopped = "vm_stopped",
+        /// A VM was put to sleep by a person's hand.
+        VmSlept = "vm_slept",
+        /// A VM was made always-on, or no more.
+        VmAlwaysOn = "vm_always_on",
+        /// A VM was told to stay awake for a while, or no more.
+        VmSnoozed = "vm_snoozed",
+    }
+}
+
+impl AuditKind {
+    /// Those that come in any number, and count in the line of the last one that is like them.
+    fn is_counted(self) -> bool {
+        matches!(self, Self::LogIn | Self::LogInRefused)
+    }
+}
+
+/// What is told of what happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAudit {
+    /// What.
+    pub kind: AuditKind,
+    /// Whom it is about, if that is known.
+    pub account: Option<AccountName>,
+    /// Whose account did it; `None` for somebody on the server itself, and where that is not known.
+    pub actor: Option<AccountName>,
+    /// By which way they came.
+    pub way: Way,
+    /// From where.
+    pub address: Option<IpAddr>,
+    /// A VM, a key: its name or fingerprint. Cut to 300 characters, as the detail is.
+    pub subject: String,
+    /// What else there is to say.
+    pub detail: String,
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its id.
+    pub id: AuditId,
+    /// When it happened, or happened first.
+    pub at: OffsetDateTime,
+    /// What happened.
+    pub what: NewAudit,
+    /// How often.
+    pub times: u64,
+    /// When it happened last.
+    pub last_at: OffsetDateTime,
+}
+
+/// Which lines somebody wants to see: those for which everything holds that is given.
+#[derive(Clone, Debug, Default)]
+pub struct AuditQuery {
+    /// About this account.
+    pub about: Option<AccountName>,
+    /// Done by this account.
+    pub by: Option<AccountName>,
+    /// Of this sort.
+    pub kind: Option<AuditKind>,
+    /// With this text in the account, the actor, the address, the subject or the detail, in upper or lower case.
+    pub text: Option<String>,
+    /// Not before this.
+    pub since: Option<OffsetDateTime>,
+    /// Before this.
+    pub until: Option<OffsetDateTime>,
+    /// Before this line: the last one of the page before.
+    pub before: Option<AuditId>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Columns {
+    id: i64,
+    at: i64,
+    kind: String,
+    account: Option<String>,
+    actor: Option<String>,
+    way: String,
+    address: Option<String>,
+    subject: String,
+    detail: String,
+    times: i64,
+    last_at: i64,
+}
+
+impl TryFrom<Columns> for AuditRow {
+    type Error = StoreError;
+
+    fn try_from(row: Columns) -> Result<Self, StoreError> {
+        let name =
+            |name: Option<String>| name.map(|name| text("account of the audit trail", &name)).transpose();
+        Ok(Self {
+            id: AuditId(row.id),
+            at: time("time of the audit trail", row.at)?,
+            what: NewAudit {
+                kind: text("kind of the audit trail", &row.kind)?,
+                account: name(row.account)?,
+                actor: name(row.actor)?,
+                way: text("way of the audit trail", &row.way)?,
+                address: row.address.map(|from| text("address of the audit trail", &from)).transpose()?,
+                subject: row.subject,
+                detail: row.detail,
+            },
+            times: number("times of the audit trail", row.times)?,
+            last_at: time("time of the audit trail", row.last_at)?,
+        })
+    }
+}
+
+impl Store {
+    /// Writes down what happened.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn add_audit(&self, new: &NewAudit, at: OffsetDateTime) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        append(&mut tx, new, at).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// At most [`AUDIT_PAGE`] lines, the latest first.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM audit WHERE id > 0");
+        if let Some(account) = &query.about {
+            sql.push(" AND account = ").push_bind(account.as_str());
+        }
+        if let Some(account) = &query.by {
+            sql.push(" AND actor = ").push_bind(account.as_str());
+        }
+        if let Some(kind) = query.kind {
+            sql.push(" AND kind = ").push_bind(kind.as_str());
+        }
+        if let Some(since) = query.since {
+            sql.push(" AND last_at >= ").push_bind(to_millis(since));
+        }
+        if let Some(until) = query.until {
+            sql.push(" AND at < ").push_bind(to_millis(until));
+        }
+        if let Some(AuditId(before)) = query.before {
+            sql.push(" AND id < ").push_bind(before);
+        }
+        if let Some(text) = query.text.as_deref().filter(|text| !text.is_empty()) {
+            sql.push(
+                " AND lower(COALESCE(account, '') || ' ' || COALESCE(actor, '') || ' ' || COALESCE(address, '')
+                            || ' ' || subject || ' ' || detail) LIKE ",
+            );
+            sql.push_bind(containing(text)).push(" ESCAPE '!'");
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::try_from(AUDIT_PAGE).unwrap_or(i64::MAX));
+        let rows: Vec<Columns> = sql.build_query_as().fetch_all(self.reader()).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+/// The pattern of LIKE for texts with this one in them, in lower case. The databases differ in what they lower beyond
+/// ASCII.
+fn containing(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars().take(MAX_TEXT) {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c.to_ascii_lowercase());
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Writes down what happened as part of a change.
+pub(crate) async fn append(
+    tx: &mut Transaction<'static, Sqlite>,
+    new: &NewAudit,
+    at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let (at, short) = (to_millis(at), |text: &str| text.chars().take(MAX_TEXT).collect::<String>());
+    let (subject, detail) = (short(&new.subject), short(&new.detail));
+    let address = new.address.map(|address| address.to_string());
+    if new.kind.is_counted() {
+        let counted = sqlx::query(
+            "UPDATE audit SET times = times + 1, last_at = $1
+             WHERE id = (SELECT MAX(id) FROM audit
+                         WHERE kind = $2 AND address = $3 AND account IS NOT DISTINCT FROM $4 AND subject = $5
+                           AND detail = $6 AND way = $7)
+               AND at > $8 AND last_at <= $1",
+        )
+        .bind(at)
+        .bind(new.kind.as_str())
+        .bind(&address)
+        .bind(new.account.as_ref().map(AccountName::as_str))
+        .bind(&subject)
+        .bind(&detail)
+        .bind(new.way.as_str())
+        .bind(at.saturating_sub(millis(SAME_LINE)))
+        .execute(&mut **tx)
+        .await?;
+        if counted.rows_affected() > 0 {
+            return Ok(());
+        }
+    }
+    let id = next_id(tx, "audit").await?;
+    sqlx::query(
+        "INSERT INTO audit (id, at, kind, account, actor, way, address, subject, detail, last_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $2)",
+    )
+    .bind(id)
+    .bind(at)
+    .bind(new.kind.as_str())
+    .bind(new.account.as_ref().map(AccountName::as_str))
+    .bind(new.actor.as_ref().map(AccountName::as_str))
+    .bind(new.way.as_str())
+    .bind(address)
+    .bind(subject)
+    .bind(detail)
+    .execute(&mut **tx)
+    .await?;
+    if id % CLEAR_EVERY == 0 {
+        clear_away(tx, at).await?;
+    }
+    Ok(())
+}
+
+async fn clear_away(tx: &mut Transaction<'static, Sqlite>, at: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM audit WHERE last_at < $1 OR (last_at < $2 AND kind = $3)")
+        .bind(at.saturating_sub(millis(KEPT)))
+        .bind(at.saturating_sub(millis(KEPT_REFUSED)))
+        .bind(AuditKind::LogInRefused.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+fn millis(time: Duration) -> i64 {
+    crate::convert::saturate(time.whole_milliseconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_searched_for_is_taken_as_it_stands() {
+        assert_eq!(containing("50%_of!X"), "%50!%!_of!!x%");
+    }
+
+    #[test]
+    fn every_kind_has_a_word_of_its_own() {
+        for kind in AuditKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(*kind));
+        }
+    }
+}
