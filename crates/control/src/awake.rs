@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use berth_model::{AccountName, VmName};
 use berth_store::{OwnLimits, VmRow};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Control, Limits,
@@ -18,6 +21,10 @@ use crate::{
 
 /// The longest that a VM can be told to stay awake for; who needs more marks it always-on.
 const LONGEST_SNOOZE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A VM that is asked to sleep is asked again for so long, if somebody is connecting to it or leaving it.
+const CONNECTION_ENDS_WITHIN: Duration = Duration::from_secs(3);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// A page of the site that somebody has open and is logged in on: their VMs stay awake until it is dropped.
 pub struct SiteOpen {
@@ -46,10 +53,16 @@ impl Control {
         if row.always_on {
             return Err(Error::AlwaysOn(vm.clone()));
         }
-        handle.sleep().await.map_err(|refusal| match refusal {
-            Refusal::NotRunning => Error::NotRunning(vm.clone()),
-            refusal => Error::refused(vm, refusal),
-        })
+        let began = Instant::now();
+        loop {
+            match handle.sleep().await {
+                Ok(()) => return Ok(()),
+                // What was said last on a connection that just ended is still on its way.
+                Err(Refusal::InUse) if began.elapsed() < CONNECTION_ENDS_WITHIN => sleep(TRY_AGAIN).await,
+                Err(Refusal::NotRunning) => return Err(Error::NotRunning(vm.clone())),
+                Err(refusal) => return Err(Error::refused(vm, refusal)),
+            }
+        }
     }
 
     /// Starts a VM from its disk and gives up what a sleep has kept in its memory: for one that cannot be woken. A VM

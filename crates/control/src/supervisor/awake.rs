@@ -25,6 +25,8 @@ use crate::{
 const LEASES_FRESH: Duration = Duration::from_secs(10);
 /// A guest that does not answer holds no lease, and is told nothing.
 const GUEST_WITHIN: Duration = Duration::from_secs(10);
+/// How long after it did not fall asleep it is judged again.
+const AFTER_A_REFUSAL: Duration = Duration::from_secs(2);
 /// A guest that has just come up has nothing to give back, and is not asked for its work yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
@@ -97,8 +99,11 @@ impl Supervisor {
     pub(super) fn on_new_state(&mut self, before: &State) {
         let now = self.tools.settings.clock.now();
         match *self.state.borrow() {
-            // It ran on, for somebody came in the moment of falling asleep.
-            State::Running if matches!(before, State::FallingAsleep { .. }) => self.awake.look_at = None,
+            // It ran on, for somebody came in the moment of falling asleep; or something that is said to it waits to be
+            // heard, perhaps for ever.
+            State::Running if matches!(before, State::FallingAsleep { .. }) => {
+                self.awake.look_at = Some(Instant::now() + AFTER_A_REFUSAL);
+            }
             State::Running => self.awake.begin(now),
             State::Asleep { failed: None } if matches!(before, State::FallingAsleep { .. }) => {
                 self.awake.slept = Some((now, self.awake.why.clone()));

@@ -224,12 +224,15 @@ async fn by_hand_it_sleeps_at_once_and_who_connects_in_that_moment_wins() {
     control.start_vm(&name, no_progress()).await.unwrap();
 
     scene.world.engine.fail(Verb::Sleep, Some(EngineError::InUse));
-    let refused = control.sleep_vm(&name).await.unwrap_err();
+    let (refused, ()) = tokio::join!(control.sleep_vm(&name), scene.time.pass(Duration::from_secs(5)));
+    let refused = refused.unwrap_err();
     assert!(refused.to_string().starts_with("Somebody is connecting to"), "{refused}");
+    assert!(scene.world.engine.calls(Verb::Sleep, None) > 2, "it was tried for a while");
     assert_eq!(scene.status().await, Status::Running);
     scene.world.engine.fail(Verb::Sleep, None);
 
     scene.world.engine.delay(Verb::Sleep, Duration::from_secs(5));
+    let before = scene.world.engine.calls(Verb::Sleep, None);
     let (slept, greeted, ()) = tokio::join!(
         control.sleep_vm(&name),
         async {
@@ -249,6 +252,18 @@ async fn by_hand_it_sleeps_at_once_and_who_connects_in_that_moment_wins() {
     control.stop_vm(&name).await.unwrap();
     let refused = control.sleep_vm(&name).await.unwrap_err();
     assert_eq!(refused.to_string(), format!("{ALICES} is not running, so it cannot be put to sleep."));
+}
+
+#[tokio::test]
+async fn a_vm_that_cannot_fall_asleep_is_not_asked_all_the_time() {
+    let scene = Scene::new().await;
+    scene.world.engine.fail(Verb::Sleep, Some(EngineError::InUse));
+    scene.minutes(22).await;
+    let tries = scene.world.engine.calls(Verb::Sleep, None);
+    assert!((10..=120).contains(&tries), "{tries} tries in two minutes");
+    scene.world.engine.fail(Verb::Sleep, None);
+    scene.minutes(1).await;
+    assert_eq!(scene.status().await, Status::Asleep);
 }
 
 #[tokio::test]
