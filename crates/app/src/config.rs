@@ -4,13 +4,17 @@
 //! that is not known is refused by its path, as is a value that means nothing. What can only be judged together is
 //! judged by [`Config::problems`]. docs/configuration.md describes every key, and a test keeps it in step.
 
+mod host;
 mod http;
+mod idle;
+mod limits;
 mod load;
 mod log;
 mod size;
 mod span;
 mod ssh;
 mod vm;
+mod word;
 
 use std::path::PathBuf;
 
@@ -20,9 +24,14 @@ use berth_model::{DomainError, Domains, TeamName};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    host::Host,
     http::Http,
+    idle::Idle,
+    limits::AccountLimits,
     load::{Overrides, load},
     log::Log,
+    size::Size,
+    span::Span,
     ssh::Ssh,
     vm::Vm,
 };
@@ -44,6 +53,9 @@ pub(crate) struct Config {
     pub(crate) ssh: Ssh,
     pub(crate) http: Http,
     pub(crate) vm: Vm,
+    pub(crate) idle: Idle,
+    pub(crate) limits: AccountLimits,
+    pub(crate) host: Host,
     pub(crate) log: Log,
 }
 
@@ -58,6 +70,9 @@ impl Default for Config {
             ssh: Ssh::default(),
             http: Http::default(),
             vm: Vm::default(),
+            idle: Idle::default(),
+            limits: AccountLimits::default(),
+            host: Host::default(),
             log: Log::default(),
         }
     }
@@ -94,6 +109,9 @@ impl Config {
         problems.extend(self.ssh.problems());
         problems.extend(self.http.problems());
         problems.extend(self.vm.problems());
+        problems.extend(self.idle.problems());
+        problems.extend(self.limits.problems(&self.vm));
+        problems.extend(self.host.problems(&self.vm));
         problems.extend(self.log.problems());
         problems
     }
@@ -105,11 +123,13 @@ impl Config {
 
     /// What control is told.
     pub(crate) fn settings(&self) -> Result<Settings, DomainError> {
+        let vm = VmSpec { cpus: self.vm.cpus, memory: self.vm.memory.bytes(), disk: self.vm.disk.bytes() };
         Ok(Settings {
-            domains: self.domains()?,
-            vm: VmSpec { cpus: self.vm.cpus, memory: self.vm.memory.bytes(), disk: self.vm.disk.bytes() },
+            limits: self.limits.limits(),
+            idle: self.idle.rules(),
+            memory: self.host.memory.map(Size::bytes),
             stop_patience: self.vm.stop_patience.duration(),
-            website: self.website(),
+            ..Settings::new(self.domains()?, vm, self.website())
         })
     }
 }

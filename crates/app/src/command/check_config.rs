@@ -20,6 +20,8 @@ const MAX_SOCKET_PATH: usize = 107;
 /// The longest name of a socket that is made below the state folder.
 const LONGEST_SOCKET: &str = "run/0123456789abcdef.sock";
 
+const MEMORY_DIR: &str = "host.memory_dir";
+
 pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let config = context.unjudged_config()?;
     let mut problems = config.problems();
@@ -59,6 +61,8 @@ fn machine_problems(config: &Config) -> Vec<Problem> {
         let message = format!("{} cannot be read. Choose another folder.", config.image_dir.display());
         problems.push(Problem::new("image_dir", message));
     }
+    problems.extend(writable_problem(MEMORY_DIR, &config.host.memory_dir));
+    problems.extend(memory_problem(config));
     // A server that runs has the addresses itself.
     if StateDir::at(&config.state_dir).running().is_none() {
         problems
@@ -77,6 +81,24 @@ fn socket_problem(state: &Path) -> Option<Problem> {
              a shorter one."
         );
         Problem::new("state_dir", message)
+    })
+}
+
+/// A tmpfs that was made small, as containers have it, holds no VM.
+fn memory_problem(config: &Config) -> Option<Problem> {
+    let dir = &config.host.memory_dir;
+    let existing = dir.ancestors().find(|ancestor| ancestor.exists())?;
+    let fs = rustix::fs::statvfs(existing).ok()?;
+    let has = fs.f_blocks.saturating_mul(fs.f_frsize);
+    (has < config.vm.memory.bytes()).then(|| {
+        let message = format!(
+            "{} has {} MiB in all, and a VM needs {} of memory. Make it larger (“mount -o remount,size=…”), or choose \
+             another tmpfs.",
+            dir.display(),
+            has >> 20,
+            config.vm.memory,
+        );
+        Problem::new(MEMORY_DIR, message)
     })
 }
 

@@ -61,6 +61,7 @@ fn failure(error: ImageError) -> Failure {
 pub(super) fn engine(config: &Config) -> anyhow::Result<QemuEngine> {
     let shim = vec!["/proc/self/exe".into(), "vm-shim".into()];
     let egress = if config.vm.internet { Egress::Auto } else { Egress::None };
+    let memory_dir = config.host.memory_dir.clone();
     let config = QemuConfig::new(config.state_dir.clone(), config.image_dir.clone(), shim);
-    Ok(QemuEngine::new(QemuConfig { egress, ..config })?)
+    Ok(QemuEngine::new(QemuConfig { egress, memory_dir, ..config })?)
 }

@@ -135,11 +135,15 @@ fn plain<'a>(key: &str, message: &'a str) -> Cow<'a, str> {
         "http.listen" => "a list of addresses, for example [\"127.0.0.1:8080\"]",
         _ if key.starts_with("ssh.listen[") => "an IP address and a port, for example \"127.0.0.1:2222\"",
         _ if key.starts_with("http.listen[") => "an IP address and a port, for example \"127.0.0.1:8080\"",
-        "ssh" | "http" | "vm" | "log" => {
+        "ssh" | "http" | "vm" | "idle" | "limits" | "host" | "log" => {
             return Cow::Owned(format!("This is a group of keys: begin it with [{key}]"));
         }
-        "vm.cpus" => "a whole number, for example 2",
-        "vm.memory" | "vm.disk" => "a size in quotes, for example \"10 GiB\"",
+        "vm.cpus" | "idle.busy_cpu" => "a whole number, for example 2",
+        "limits.vms" | "limits.cpus" => "a whole number, for example 5, or \"unlimited\"",
+        "vm.memory" | "vm.disk" | "idle.busy_disk" => "a size in quotes, for example \"10 GiB\"",
+        "limits.memory" | "limits.disk" => "a size in quotes, for example \"20 GiB\", or \"unlimited\"",
+        "host.memory" => "a size in quotes, for example \"16 GiB\", or \"all\"",
+        "idle.sleep_after" => "a length of time in quotes, for example \"20 min\", or \"never\"",
         "vm.stop_patience" => "a length of time in quotes, for example \"1 min\"",
         "vm.internet" => "true or false",
         _ => "a text in quotes",

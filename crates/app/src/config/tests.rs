@@ -37,6 +37,28 @@ fn the_tutorials_configuration() {
 }
 
 #[test]
+fn words_stand_for_what_has_no_end() {
+    let settings = read("").unwrap().settings().unwrap();
+    assert_eq!(settings.idle, berth_control::IdleRules::default());
+    assert_eq!((settings.limits.vms, settings.memory), (5, None));
+
+    let text = "[idle]\nsleep_after = 'never'\n[limits]\nvms = 'unlimited'\ncpus = 'unlimited'\n\
+                memory = 'unlimited'\ndisk = 'unlimited'\n[host]\nmemory = 'all'";
+    let config = read(text).unwrap();
+    assert_eq!(config.problems(), []);
+    let settings = config.settings().unwrap();
+    assert_eq!(settings.idle.sleep_after, None);
+    assert_eq!((settings.limits, settings.memory), (berth_control::Limits::NONE, None));
+    assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
+
+    let text = "[idle]\nsleep_after = '90 s'\nbusy_cpu = 50\nbusy_disk = '1 MiB'\n[limits]\nvms = 7\n[host]\nmemory = '4 GiB'";
+    let settings = read(text).unwrap().settings().unwrap();
+    assert_eq!(settings.idle.sleep_after, Some(std::time::Duration::from_secs(90)));
+    assert_eq!((settings.idle.busy_cpu, settings.idle.busy_disk), (0.5, 1 << 20));
+    assert_eq!((settings.limits.vms, settings.memory), (7, Some(4 << 30)));
+}
+
+#[test]
 fn unknown_keys_are_refused_with_their_path_line_and_a_hint() {
     let docs = "docs/configuration.md describes every key.";
     for (text, says) in [
@@ -62,6 +84,19 @@ fn values_that_mean_nothing_are_refused_with_their_path_and_what_is_expected() {
         ("[vm]\nmemory = 1024", ["line 2", "vm.memory", "Give a size in quotes"]),
         ("[vm]\ncpus = -1", ["line 2", "vm.cpus", "Give a whole number"]),
         ("[vm]\nstop_patience = '1 minute'", ["line 2", "vm.stop_patience", "for example \"30 s\""]),
+        (
+            "[limits]\nvms = -1",
+            ["line 2", "limits.vms", "Give a whole number, for example 5, or \"unlimited\""],
+        ),
+        (
+            "[limits]\nmemory = 'lots'",
+            ["line 2", "limits.memory", "for example \"20 GiB\", or \"unlimited\""],
+        ),
+        ("[limits]\ndisk = true", ["line 2", "limits.disk", "for example \"20 GiB\", or \"unlimited\""]),
+        ("[idle]\nsleep_after = 20", ["line 2", "idle.sleep_after", "for example \"20 min\", or \"never\""]),
+        ("[idle]\nbusy_cpu = '20 %'", ["line 2", "idle.busy_cpu", "Give a whole number"]),
+        ("[host]\nmemory = 'some'", ["line 2", "host.memory", "for example \"16 GiB\", or \"all\""]),
+        ("idle = 1", ["line 1", "idle:", "begin it with [idle]."]),
         ("team = 'Root!'", ["line 1", "team", "A name has 2 to 32 characters"]),
         ("team = 'root'", ["line 1", "team", "reserved"]),
         (
@@ -87,7 +122,9 @@ fn values_that_cannot_work_are_named_all_at_once() {
     let all = problems(
         "app_domain = 'kd.io'\nvm_domain = 'x.kd.io'\n[ssh]\nlisten = []\n\
          [http]\nlisten = ['127.0.0.1:1', '127.0.0.1:1']\nurl = 'javascript:alert(1)'\n\
-         [vm]\ncpus = 0\nmemory = '1 MB'\ndisk = '1 GiB'\nstop_patience = '2 h'\n[log]\nlevel = 'loud'",
+         [vm]\ncpus = 0\nmemory = '1 MB'\ndisk = '1 GiB'\nstop_patience = '2 h'\n\
+         [idle]\nsleep_after = '5 ms'\nbusy_cpu = 0\n[limits]\nmemory = '1 kB'\ndisk = '1 MiB'\n\
+         [host]\nmemory = '1 kB'\nmemory_dir = 'shm'\n[log]\nlevel = 'loud'",
     );
     let keys: Vec<_> = all.iter().map(|problem| problem.split(':').next().unwrap()).collect();
     assert_eq!(
@@ -102,6 +139,12 @@ fn values_that_cannot_work_are_named_all_at_once() {
             "vm.memory",
             "vm.disk",
             "vm.stop_patience",
+            "idle.sleep_after",
+            "idle.busy_cpu",
+            "limits.memory",
+            "limits.disk",
+            "host.memory",
+            "host.memory_dir",
             "log.level"
         ],
         "{all:#?}"
