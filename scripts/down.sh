@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Stops the VMs, each as a shutdown in it would, and then the server. What is on their disks stays.
+# Stops the VMs that are awake, each as a shutdown in it would, and then the server. VMs that are asleep stay asleep; what
+# is on disks stays.
 . "$(dirname "$0")/lib.sh"
 . scripts/server.sh
 
 stop_vms() {
     local vm vms
-    # Those that are being removed or have failed have nothing to stop.
-    vms=$("$berth" admin vm list 2>/dev/null | awk -F '\t' '$2 ~ /^(running|starting|stopping)$/ { print $1 }') ||
+    # Those that are asleep stay so; those that are being removed or have failed have nothing to stop.
+    vms=$("$berth" admin vm list 2>/dev/null | awk -F '\t' '$2 ~ /^(running|starting|waking|stopping)$/ { print $1 }') ||
         fail "The server does not answer. Its log: $server_log"
     for vm in $vms; do say "Stopping $vm …"; done
     # So many at once are no load that the server would refuse.

@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use berth_control::Limits;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::Overrides;
+use crate::config::{Overrides, Size, Span};
 
 /// A shell in your own VM, one ssh away.
 #[derive(Debug, Parser)]
@@ -58,9 +59,28 @@ pub(crate) enum Command {
     /// Ask the running server: accounts, keys, VMs
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Measure this machine, with a server and VMs of its own; needs ssh and an image
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// One VM's own process
     #[command(hide = true)]
     VmShim(ShimArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// How long a VM takes to a shell, to sleep, to wake and to boot
+    Vm(BenchVmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchVmArgs {
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: u32,
+    /// Wake from a cold disk too: empties the page cache of this whole machine each time, so it is for root
+    #[arg(long)]
+    pub(crate) cold: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +121,8 @@ pub(crate) enum AccountCommand {
     Remove(RemoveAccountArgs),
     /// Print an ssh_config(5) that leads to the account's VMs from this machine
     SshConfig(SshConfigArgs),
+    /// Show or set what an account may have
+    Limits(LimitsArgs),
     /// Print the account name for a Unix login
     NameFor(NameForArgs),
 }
@@ -133,6 +155,42 @@ pub(crate) struct SshConfigArgs {
     /// Key to offer, and none but those given; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) identity: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    /// Name of the account
+    #[arg(value_name = "NAME")]
+    pub(crate) account: String,
+    /// VMs that it may have: a number, or unlimited
+    #[arg(long, value_name = "N", value_parser = count_or_unlimited)]
+    pub(crate) vms: Option<u32>,
+    /// Virtual CPUs of all its VMs together: a number, or unlimited
+    #[arg(long, value_name = "N", value_parser = count_or_unlimited)]
+    pub(crate) cpus: Option<u32>,
+    /// Memory of all its VMs together, such as 20GiB, or unlimited
+    #[arg(long, value_name = "SIZE", value_parser = size_or_unlimited)]
+    pub(crate) memory: Option<u64>,
+    /// Disk of all its VMs together, such as 200GiB, or unlimited
+    #[arg(long, value_name = "SIZE", value_parser = size_or_unlimited)]
+    pub(crate) disk: Option<u64>,
+    /// Forget what is set for this account alone: what the configuration says holds again
+    #[arg(long, conflicts_with_all = ["vms", "cpus", "memory", "disk"])]
+    pub(crate) default: bool,
+}
+
+fn count_or_unlimited(text: &str) -> Result<u32, String> {
+    if text == "unlimited" {
+        return Ok(Limits::NONE.vms);
+    }
+    text.parse().map_err(|_| "give a whole number, or unlimited".to_owned())
+}
+
+fn size_or_unlimited(text: &str) -> Result<u64, String> {
+    if text == "unlimited" {
+        return Ok(Limits::NONE.memory);
+    }
+    text.parse::<Size>().map(Size::bytes).map_err(|error| format!("{error}, or unlimited"))
 }
 
 #[derive(Debug, Args)]
@@ -180,8 +238,18 @@ pub(crate) enum VmCommand {
     Add(AddVmArgs),
     /// List VMs
     List(ListVmsArgs),
-    /// Start a VM and wait until it answers ssh
-    Start(VmArgs),
+    /// Start or wake a VM and wait until it answers ssh
+    Start(StartVmArgs),
+    /// Put a VM to sleep: everything in it stays as it is, and goes on when it is woken
+    Sleep(VmArgs),
+    /// Wake a VM that is asleep; ssh to it does so too
+    Wake(VmArgs),
+    /// Say why a VM is awake, asleep or off
+    Why(VmArgs),
+    /// Keep a VM awake for a while
+    Snooze(SnoozeArgs),
+    /// Have a VM start with the server, never sleep, and be started again when it stops; or no more
+    AlwaysOn(AlwaysOnArgs),
     /// Stop a VM and wait until it is off
     Stop(VmArgs),
     /// Remove a VM with everything on its disk
@@ -209,6 +277,54 @@ pub(crate) struct VmArgs {
     /// A host name of the VM, or vm-0.alice for short
     #[arg(value_name = "VM")]
     pub(crate) vm: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartVmArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// If it is asleep, do not wake it but boot it; what was open in it is given up
+    #[arg(long)]
+    pub(crate) from_disk: bool,
+    /// Do not ask on a terminal; elsewhere nothing is asked
+    #[arg(long, requires = "from_disk")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnoozeArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// For how long from now, such as 2h or 30min, at most a week; or off
+    #[arg(value_name = "TIME|off", value_parser = time_or_off)]
+    pub(crate) time: Duration,
+}
+
+/// Zero for off.
+fn time_or_off(text: &str) -> Result<Duration, String> {
+    if text == "off" {
+        return Ok(Duration::ZERO);
+    }
+    let time = text.parse::<Span>().map_err(|error| format!("{error}, or off"))?.duration();
+    if time < Duration::from_secs(1) { Err("give at least 1s, or off".to_owned()) } else { Ok(time) }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlwaysOnArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// Whether it is to be always-on
+    #[arg(value_name = "on|off")]
+    pub(crate) switch: Switch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -257,11 +373,41 @@ mod tests {
             "admin vm list",
             "admin vm list alice --json",
             "admin vm start vm-0.alice",
+            "admin vm start vm-0.alice --from-disk --yes",
             "admin vm stop vm-0.alice",
+            "admin vm sleep vm-0.alice",
+            "admin vm wake vm-0.alice --json",
+            "admin vm why vm-0.alice",
+            "admin vm always-on vm-0.alice on",
+            "admin vm snooze vm-0.alice 2h",
+            "admin vm snooze vm-0.alice off",
+            "admin account limits alice",
+            "admin account limits alice --vms 7 --cpus unlimited --memory 20GiB --disk unlimited",
+            "admin account limits alice --default",
+            "bench vm --json --runs 3 --cold",
             "admin vm remove vm-0.alice",
         ] {
             let words = std::iter::once("berth").chain(line.split(' '));
             Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense() {
+        for line in [
+            "admin vm start vm-0.alice --yes",
+            "admin vm always-on vm-0.alice",
+            "admin vm always-on vm-0.alice maybe",
+            "admin vm snooze vm-0.alice 2",
+            "admin vm snooze vm-0.alice 0s",
+            "admin account limits alice --vms many",
+            "admin account limits alice --memory 1",
+            "admin account limits alice --vms 7 --default",
+            "bench vm --runs 0",
+            "bench",
+        ] {
+            let words = std::iter::once("berth").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
         }
     }
 

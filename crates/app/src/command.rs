@@ -3,7 +3,7 @@
 use crate::{
     admin::{
         client,
-        wire::{Answer, Failure, FailureKind, Request},
+        wire::{Answer, Failure, FailureKind, Progress, Request},
     },
     config::{self, Config, Overrides},
     output::Output,
@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod account;
+pub(crate) mod bench;
 pub(crate) mod check_config;
 pub(crate) mod image;
 pub(crate) mod key;
@@ -50,7 +51,17 @@ impl Context<'_> {
     /// Asks the running server. Progress is for people, so it goes to stderr, and not at all beside JSON.
     pub(crate) fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let socket = StateDir::at(&self.config()?.state_dir).admin_socket();
-        client::ask(&socket, request, |progress| self.output.progress(&progress))
+        client::ask(&socket, request, |progress| self.output.progress(&about(request, progress)))
+    }
+}
+
+/// One that is asleep and is to boot does not wake.
+fn about(request: &Request, progress: Progress) -> Progress {
+    match (request, progress) {
+        (Request::VmStart { from_disk: true, .. }, Progress::Waking { vm }) => {
+            Progress::Starting { vm, usual_ms: None }
+        }
+        (_, progress) => progress,
     }
 }
 

@@ -4,6 +4,7 @@
 //!   berth serve          config ──► build ──► spawn ──► wait for a signal ──► drain with a deadline
 //!   berth admin …        one request over the admin socket of the running server
 //!   berth image …        images, without a server
+//!   berth bench …        measures, with a server of its own
 //!   berth check-config   what is in force and what is wrong with it
 //!   berth vm-shim        one VM's own process; started by the engine, never by a person
 //! ```
@@ -29,8 +30,8 @@ use clap::{
 
 use crate::{
     admin::wire::{Failure, FailureKind},
-    cli::{AccountCommand, AdminCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
-    command::{Context, account, check_config, image, key, serve, vm},
+    cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
+    command::{Context, account, bench, check_config, image, key, serve, vm},
     output::Output,
 };
 
@@ -64,6 +65,9 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Admin(AdminCommand::Account(AccountCommand::SshConfig(args))) => {
             account::ssh_config(&context, &args)
         }
+        Command::Admin(AdminCommand::Account(AccountCommand::Limits(args))) => {
+            account::limits(&context, &args)
+        }
         Command::Admin(AdminCommand::Account(AccountCommand::NameFor(args))) => {
             account::name_for(&context, &args)
         }
@@ -73,9 +77,15 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Admin(AdminCommand::Vm(VmCommand::Add(args))) => vm::add(&context, &args),
         Command::Admin(AdminCommand::Vm(VmCommand::List(args))) => vm::list(&context, &args),
         Command::Admin(AdminCommand::Vm(VmCommand::Start(args))) => vm::start(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Sleep(args))) => vm::sleep(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Wake(args))) => vm::wake(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Why(args))) => vm::why(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::Snooze(args))) => vm::snooze(&context, &args),
+        Command::Admin(AdminCommand::Vm(VmCommand::AlwaysOn(args))) => vm::always_on(&context, &args),
         Command::Admin(AdminCommand::Vm(VmCommand::Stop(args))) => vm::stop(&context, &args),
         Command::Admin(AdminCommand::Vm(VmCommand::Remove(args))) => vm::remove(&context, &args),
         Command::Admin(AdminCommand::Vm(VmCommand::Log(args))) => vm::log(&context, &args),
+        Command::Bench(BenchCommand::Vm(args)) => bench::vm(&context, &args),
         Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),
     };
     done.map(|()| ExitCode::SUCCESS)

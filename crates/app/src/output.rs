@@ -66,6 +66,15 @@ impl Output {
                 format!("Starting {vm} (about {})…", seconds(*ms))
             }
             Progress::Starting { vm, usual_ms: None } => format!("Starting {vm}…"),
+            Progress::Waking { vm } => format!("Waking {vm}…"),
+            Progress::Queued { vm, ahead, reason } => {
+                let before = match ahead {
+                    0 => "It is the next.".to_owned(),
+                    1 => "One other comes first.".to_owned(),
+                    others => format!("{others} others come first."),
+                };
+                format!("{vm} waits for memory: {reason}. {before}")
+            }
             Progress::Ready { vm, took_ms } => format!("{vm} was ready in {}.", seconds(*took_ms)),
         });
     }
@@ -148,6 +157,16 @@ impl Table {
     }
 }
 
+/// A span of time in one unit, as a person would say it.
+pub(crate) fn span(length: time::Duration) -> String {
+    match length.whole_seconds().max(0) {
+        seconds @ 0..=99 => format!("{seconds} s"),
+        seconds @ 100..=5399 => format!("{} min", (seconds + 30) / 60),
+        seconds @ 5400..=172_799 => format!("{} h", (seconds + 1800) / 3600),
+        seconds => format!("{} days", (seconds + 43_200) / 86_400),
+    }
+}
+
 /// A day, in UTC.
 pub(crate) fn day(at: OffsetDateTime) -> String {
     at.format(format_description!("[year]-[month]-[day]")).unwrap_or_default()
@@ -169,6 +188,15 @@ mod tests {
         table.row(["\x1b[2Jb\tb".into(), String::new()]);
         assert_eq!(table.aligned(), "NAME     KEYS\nalice    2\n\u{fffd}[2Jb\u{fffd}b");
         assert_eq!(table.separated(), "alice\t2\n\u{fffd}[2Jb\u{fffd}b\t");
+    }
+
+    #[test]
+    fn spans_in_one_unit() {
+        for (seconds, words) in
+            [(-5, "0 s"), (99, "99 s"), (100, "2 min"), (5400, "2 h"), (172_800, "2 days")]
+        {
+            assert_eq!(span(time::Duration::seconds(seconds)), words);
+        }
     }
 
     #[test]

@@ -1,16 +1,23 @@
 //! What each request does.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use berth_control::{AccountInfo, Control, Progress, VmInfo};
+use berth_control::{AccountInfo, Control, Limits, OwnLimits, Progress, Status, VmInfo};
 use berth_model::{AccountName, VmName};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
-use super::wire::{Answer, Failure, FailureKind, Request, WayIn};
+use super::wire::{AccountLimits, Answer, Failure, FailureKind, Request, WayIn};
 use crate::known_hosts::KnownHosts;
 
 /// So much of a name that does not exist is said back, in characters.
 const MAX_SAID_BACK: usize = 80;
+
+/// So long is a VM that somebody uses at this moment tried to be put to sleep, and so often.
+const IN_USE_FOR_A_MOMENT: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Where requests are carried out.
 pub(crate) struct Desk {
@@ -48,20 +55,28 @@ impl Desk {
                 Answer::Removed { name: name.to_string() }
             }
             Request::AccountWayIn { name } => Answer::WayIn(self.way_in(&account(&name)?).await?),
+            Request::AccountLimits { name } => Answer::Limits(self.limits(&account(&name)?).await?),
+            Request::AccountSetLimits { name, limits, afresh } => {
+                let name = account(&name)?;
+                self.set_limits(&name, limits, afresh).await?;
+                tracing::info!(account = %name, "limits set");
+                Answer::Limits(self.limits(&name).await?)
+            }
             Request::KeyAdd { account: name, pasted, label } => {
                 let name = account(&name)?;
                 let keys = control.add_keys(&name, &pasted, label.as_deref()).await?;
                 tracing::info!(account = %name, keys = keys.len(), "keys pasted");
-                Answer::AddedKeys(keys)
+                Answer::AddedKeys { keys, behind: control.behind_with_keys(&name) }
             }
             Request::KeyList { account: name } => Answer::Keys(control.keys(&account(&name)?).await?),
             Request::KeyRemove { account: name, which } => {
+                let name = account(&name)?;
                 let key = control
-                    .remove_key(&account(&name)?, &which)
+                    .remove_key(&name, &which)
                     .await
                     .map_err(|error| said_back(error.into(), &which))?;
                 tracing::info!(account = %name, fingerprint = %key.fingerprint, "key removed");
-                Answer::Key(key)
+                Answer::RemovedKey { key, behind: control.behind_with_keys(&name) }
             }
             Request::VmAdd { account: name } => {
                 let vm = control.add_vm(&account(&name)?).await?;
@@ -73,14 +88,42 @@ impl Desk {
             Request::VmList { account: Some(name) } => {
                 Answer::Vms(control.vms(Some(&account(&name)?)).await?)
             }
-            Request::VmStart { vm } => {
+            Request::VmShow { vm } => Answer::Vm(self.vm(&self.find_vm(&vm).await?).await?),
+            Request::VmStart { vm, from_disk } => {
                 let vm = self.find_vm(&vm).await?;
+                if from_disk {
+                    tracing::info!(%vm, "starting it from its disk");
+                    control.boot_vm(&vm, progress).await?;
+                } else {
+                    control.start_vm(&vm, progress).await?;
+                }
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmWake { vm } => {
+                let vm = self.find_vm(&vm).await?;
+                may_wake(&self.vm(&vm).await?)?;
                 control.start_vm(&vm, progress).await?;
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmSleep { vm } => {
+                let vm = self.find_vm(&vm).await?;
+                self.put_to_sleep(&vm).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmStop { vm } => {
                 let vm = self.find_vm(&vm).await?;
                 control.stop_vm(&vm).await?;
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmAlwaysOn { vm, on } => {
+                let vm = self.find_vm(&vm).await?;
+                control.set_always_on(&vm, on).await?;
+                tracing::info!(%vm, on, "always-on");
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmSnooze { vm, seconds } => {
+                let vm = self.find_vm(&vm).await?;
+                control.snooze_vm(&vm, Duration::from_secs(seconds)).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmRemove { vm } => {
@@ -118,6 +161,18 @@ impl Desk {
             .ok_or_else(|| Failure::new(FailureKind::Missing, format!("{name} was removed in the meantime.")))
     }
 
+    /// A connection that has just ended keeps its VM awake until its last words are through, which is a matter of a
+    /// moment; nobody who types this wants to be told of it.
+    async fn put_to_sleep(&self, vm: &VmName) -> Result<(), Failure> {
+        let deadline = Instant::now() + IN_USE_FOR_A_MOMENT;
+        loop {
+            match self.control.sleep_vm(vm).await {
+                Err(berth_control::Error::InUse(_)) if Instant::now() < deadline => sleep(GLANCE).await,
+                slept => return Ok(slept?),
+            }
+        }
+    }
+
     async fn way_in(&self, name: &AccountName) -> Result<WayIn, Failure> {
         let AccountInfo { name, .. } = self.account(name).await?;
         let settings = self.control.settings();
@@ -131,6 +186,29 @@ impl Desk {
         })
     }
 
+    async fn limits(&self, name: &AccountName) -> Result<AccountLimits, Failure> {
+        let (own, limits) = self.control.limits(name).await?;
+        let mut has = Limits { vms: 0, cpus: 0, memory: 0, disk: 0 };
+        for vm in self.control.vms(Some(name)).await? {
+            has.vms = has.vms.saturating_add(1);
+            has.cpus = has.cpus.saturating_add(vm.cpus);
+            has.memory = has.memory.saturating_add(vm.memory);
+            has.disk = has.disk.saturating_add(vm.disk);
+        }
+        Ok(AccountLimits { account: name.to_string(), own, limits, has })
+    }
+
+    async fn set_limits(&self, name: &AccountName, limits: OwnLimits, afresh: bool) -> Result<(), Failure> {
+        let before = if afresh { OwnLimits::default() } else { self.control.limits(name).await?.0 };
+        let limits = OwnLimits {
+            vms: limits.vms.or(before.vms),
+            cpus: limits.cpus.or(before.cpus),
+            memory: limits.memory.or(before.memory),
+            disk: limits.disk.or(before.disk),
+        };
+        Ok(self.control.set_limits(name, limits).await?)
+    }
+
     /// A known_hosts file that is behind is an annoyance and no reason to fail what was done.
     async fn vms_changed(&self) {
         if let Err(error) = self.known_hosts.rewrite(&self.control).await {
@@ -142,6 +220,19 @@ impl Desk {
 fn account(name: &str) -> Result<AccountName, Failure> {
     name.parse()
         .map_err(|error: berth_model::NameError| Failure::new(FailureKind::Invalid, error.to_string()))
+}
+
+/// Only a VM that sleeps is woken; one that is awake already is no mistake.
+fn may_wake(vm: &VmInfo) -> Result<(), Failure> {
+    match vm.status {
+        Status::Asleep | Status::Waking | Status::Running => Ok(()),
+        Status::Starting | Status::Stopping | Status::Off | Status::Failed | Status::Removing => {
+            let VmInfo { name, status, .. } = vm;
+            let message =
+                format!("{name} is {status} and not asleep. To start it: berth admin vm start {name}");
+            Err(Failure::new(FailureKind::Conflict, message))
+        }
+    }
 }
 
 /// Cuts what was asked for where a failure says it back, plain or quoted.

@@ -59,7 +59,7 @@ impl Room {
         }
         Arc::clone(&self.waiting).try_acquire_owned().map(Some).map_err(|_| {
             let message = format!(
-                "The server is at work on {MAX_WAITING} starts, stops and removals of VMs, and takes no more at once. Try \
+                "The server is at work on {MAX_WAITING} starts, stops and the like of VMs, and takes no more at once. Try \
                  again when some are done."
             );
             Failure::new(FailureKind::Unavailable, message)
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn requests_that_wait_leave_room_for_those_that_do_not() {
         let room = Room::new();
-        let start = Request::VmStart { vm: "vm-0.alice".into() };
+        let start = Request::VmStart { vm: "vm-0.alice".into(), from_disk: false };
         let places: Vec<_> = (0..MAX_WAITING).map(|_| room.for_request(&start).unwrap()).collect();
         let refused = room.for_request(&start).unwrap_err();
         assert_eq!(refused.kind, FailureKind::Unavailable);

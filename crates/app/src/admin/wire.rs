@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use berth_control::{AccountInfo, AddedKey, KeyInfo, Kind, VmInfo};
+use berth_control::{AccountInfo, AddedKey, KeyInfo, Kind, Limits, OwnLimits, Status, VmInfo};
+use berth_model::VmName;
 use serde::{Deserialize, Serialize};
 
 /// The version of everything below. Both ends are usually one binary; during an upgrade they are not.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// The most bytes of a request with its line's end. A paste of keys is the longest.
 pub(crate) const MAX_REQUEST: u64 = 1 << 20;
 /// The most bytes of an answer's line.
@@ -39,6 +40,10 @@ pub(crate) enum Request {
     AccountRemove { name: String },
     /// How an account's ssh finds the way.
     AccountWayIn { name: String },
+    /// What an account may have.
+    AccountLimits { name: String },
+    /// Sets what an account may have: `limits` over what is set for it alone now, or over nothing with `afresh`.
+    AccountSetLimits { name: String, limits: OwnLimits, afresh: bool },
     /// Adds the keys in a paste.
     KeyAdd { account: String, pasted: String, label: Option<String> },
     /// The keys of an account.
@@ -49,8 +54,18 @@ pub(crate) enum Request {
     VmAdd { account: String },
     /// The VMs of an account, or all.
     VmList { account: Option<String> },
-    /// Starts a VM and waits until it answers.
-    VmStart { vm: String },
+    /// One VM.
+    VmShow { vm: String },
+    /// Starts or wakes a VM and waits until it answers; with `from_disk`, what a sleep has kept is given up.
+    VmStart { vm: String, from_disk: bool },
+    /// Wakes a VM that is asleep and waits until it answers.
+    VmWake { vm: String },
+    /// Puts a VM to sleep and waits until it sleeps.
+    VmSleep { vm: String },
+    /// Has a VM always be on, or no more.
+    VmAlwaysOn { vm: String, on: bool },
+    /// Keeps a VM awake for so many seconds from now; 0 for no longer.
+    VmSnooze { vm: String, seconds: u64 },
     /// Stops a VM and waits until it is off.
     VmStop { vm: String },
     /// Removes a VM and its disk.
@@ -64,17 +79,24 @@ impl Request {
     pub(crate) fn waits(&self) -> bool {
         match self {
             Self::VmStart { .. }
+            | Self::VmWake { .. }
+            | Self::VmSleep { .. }
             | Self::VmStop { .. }
             | Self::VmRemove { .. }
             | Self::AccountRemove { .. } => true,
             Self::AccountAdd { .. }
             | Self::AccountList {}
             | Self::AccountWayIn { .. }
+            | Self::AccountLimits { .. }
+            | Self::AccountSetLimits { .. }
             | Self::KeyAdd { .. }
             | Self::KeyList { .. }
             | Self::KeyRemove { .. }
             | Self::VmAdd { .. }
             | Self::VmList { .. }
+            | Self::VmShow { .. }
+            | Self::VmAlwaysOn { .. }
+            | Self::VmSnooze { .. }
             | Self::VmLog { .. } => false,
         }
     }
@@ -99,8 +121,18 @@ pub(crate) enum Progress {
     /// A VM is being started.
     Starting {
         vm: String,
-        /// What its last starts took.
+        /// What its last boot took.
         usual_ms: Option<u64>,
+    },
+    /// A VM is being woken.
+    Waking { vm: String },
+    /// The host has no memory for it right now.
+    Queued {
+        vm: String,
+        /// So many others came first.
+        ahead: usize,
+        /// A clause without a full stop.
+        reason: String,
     },
     /// The VM answers.
     Ready { vm: String, took_ms: u64 },
@@ -113,8 +145,17 @@ pub(crate) enum Answer {
     Account(AccountInfo),
     Accounts(Vec<AccountInfo>),
     WayIn(WayIn),
-    AddedKeys(Vec<AddedKey>),
-    Key(KeyInfo),
+    Limits(AccountLimits),
+    AddedKeys {
+        keys: Vec<AddedKey>,
+        /// The running VMs whose guests have not taken the change.
+        behind: Vec<VmName>,
+    },
+    RemovedKey {
+        key: KeyInfo,
+        /// The running VMs whose guests have not taken the change.
+        behind: Vec<VmName>,
+    },
     Keys(Vec<KeyInfo>),
     Vm(VmInfo),
     Vms(Vec<VmInfo>),
@@ -125,6 +166,19 @@ pub(crate) enum Answer {
     Log {
         text: String,
     },
+}
+
+/// What an account may have, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccountLimits {
+    /// The account's name.
+    pub(crate) account: String,
+    /// What is set for it alone.
+    pub(crate) own: OwnLimits,
+    /// What holds for it in all.
+    pub(crate) limits: Limits,
+    /// What its VMs have together.
+    pub(crate) has: Limits,
 }
 
 /// How ssh gets to the VMs of an account.
@@ -207,8 +261,14 @@ impl From<berth_control::Progress> for Progress {
     fn from(progress: berth_control::Progress) -> Self {
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match progress {
+            berth_control::Progress::Starting { vm, was: Status::Asleep | Status::Waking, .. } => {
+                Self::Waking { vm: vm.to_string() }
+            }
             berth_control::Progress::Starting { vm, usual, .. } => {
                 Self::Starting { vm: vm.to_string(), usual_ms: usual.map(ms) }
+            }
+            berth_control::Progress::Queued { vm, ahead, reason } => {
+                Self::Queued { vm: vm.to_string(), ahead, reason }
             }
             berth_control::Progress::Ready { vm, took } => {
                 Self::Ready { vm: vm.to_string(), took_ms: ms(took) }
@@ -248,7 +308,9 @@ mod tests {
             r#"{"do":"account_burn","name":"x"}"#,
             r#"{"do":"account_add"}"#,
             r#"{"do":"account_add","name":"x","force":true}"#,
-            r#"{"do":"vm_start","vm":7}"#,
+            r#"{"do":"vm_start","vm":7,"from_disk":false}"#,
+            r#"{"do":"vm_start","vm":"vm-0.alice"}"#,
+            r#"{"do":"vm_snooze","vm":"vm-0.alice","seconds":-1}"#,
         ] {
             assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
         }

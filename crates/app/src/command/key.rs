@@ -7,6 +7,7 @@ use std::{
 };
 
 use berth_control::{AddedKey, KeyInfo};
+use berth_model::VmName;
 use serde_json::json;
 
 use super::{Context, misfit};
@@ -22,10 +23,11 @@ const MAX_FILE: u64 = 128 * 1024;
 pub(crate) fn add(context: &Context<'_>, args: &AddKeyArgs) -> Result<(), Failure> {
     let pasted = read(&args.file)?;
     let request = Request::KeyAdd { account: args.account.clone(), pasted, label: args.label.clone() };
-    let Answer::AddedKeys(keys) = context.ask(&request)? else { return Err(misfit()) };
+    let Answer::AddedKeys { keys, behind } = context.ask(&request)? else { return Err(misfit()) };
     let lines: Vec<String> = keys.iter().map(|key| told(&args.account, key)).collect();
     let refused = keys.iter().any(|key| matches!(key, AddedKey::Refused { .. }));
-    context.output.result(&json!({ "keys": keys }), &lines.join("\n"))?;
+    context.output.result(&json!({ "keys": keys, "behind": behind }), &lines.join("\n"))?;
+    tell_behind(context, &behind);
     if refused { Err(Failure::already_told()) } else { Ok(()) }
 }
 
@@ -85,7 +87,19 @@ pub(crate) fn list(context: &Context<'_>, args: &AccountArgs) -> Result<(), Fail
 pub(crate) fn remove(context: &Context<'_>, args: &RemoveKeyArgs) -> Result<(), Failure> {
     let RemoveKeyArgs { account, which } = args;
     let request = Request::KeyRemove { account: account.clone(), which: which.clone() };
-    let Answer::Key(key) = context.ask(&request)? else { return Err(misfit()) };
+    let Answer::RemovedKey { key, behind } = context.ask(&request)? else { return Err(misfit()) };
     let text = format!("Removed from {account}: {} {}", key.algorithm, key.fingerprint);
-    context.output.result(&json!({ "removed": key }), &text)
+    context.output.result(&json!({ "removed": key, "behind": behind }), &text)?;
+    tell_behind(context, &behind);
+    Ok(())
+}
+
+/// What the operator has to know of VMs that do not listen. Those that are asleep or off take the keys as they wake.
+fn tell_behind(context: &Context<'_>, behind: &[VmName]) {
+    for vm in behind {
+        context.output.note(&format!(
+            "{vm} runs but does not answer, so the sshd in it does not know of this yet; it is tried on. The gateway \
+             knows already."
+        ));
+    }
 }

@@ -1,12 +1,14 @@
 //! `berth admin vm …`
 
+use berth_control::{Status, VmInfo};
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::{Context, confirm, misfit};
 use crate::{
     admin::wire::{Answer, Failure, FailureKind, Request},
-    cli::{AddVmArgs, ListVmsArgs, RemoveVmArgs, VmArgs},
-    output::Table,
+    cli::{AddVmArgs, AlwaysOnArgs, ListVmsArgs, RemoveVmArgs, SnoozeArgs, StartVmArgs, Switch, VmArgs},
+    output::{Table, moment, span},
 };
 
 /// So much of a console is shown when a VM does not start; `berth admin vm log` shows the rest.
@@ -23,25 +25,112 @@ pub(crate) fn list(context: &Context<'_>, args: &ListVmsArgs) -> Result<(), Fail
     let Answer::Vms(vms) = context.ask(&Request::VmList { account: args.account.clone() })? else {
         return Err(misfit());
     };
+    let now = OffsetDateTime::now_utc();
     let mut table = Table::new(["VM", "STATE", "WHY"]);
     for vm in &vms {
-        table.row([vm.host.clone(), vm.status.to_string(), vm.reason.clone().unwrap_or_default()]);
+        table.row([vm.host.clone(), vm.status.to_string(), in_short(vm, now)]);
     }
     let empty =
         format!("No VMs yet. Add one: berth admin vm add {}", args.account.as_deref().unwrap_or("ACCOUNT"));
     context.output.table(&json!({ "vms": vms }), &table, &empty)
 }
 
-pub(crate) fn start(context: &Context<'_>, args: &VmArgs) -> Result<(), Failure> {
-    let Answer::Vm(vm) = context.ask(&Request::VmStart { vm: args.vm.clone() }).inspect_err(|failure| {
-        if failure.kind == FailureKind::Unavailable {
-            show_console(context, &args.vm);
+/// What there is to say of a VM's state in a few words; `berth admin vm why` says it in full.
+fn in_short(vm: &VmInfo, now: OffsetDateTime) -> String {
+    let VmInfo { status, reason, asleep_since, always_on, snoozed_until, sleeps_at, .. } = vm;
+    if let Some(reason) = reason {
+        return reason.clone();
+    }
+    match (status, asleep_since, snoozed_until, sleeps_at) {
+        (Status::Asleep, Some(since), ..) => format!("for {}", span(now - *since)),
+        (Status::Asleep, None, ..) => "new".into(),
+        (Status::Running, ..) if *always_on => "always-on".into(),
+        (Status::Running, _, Some(until), _) => format!("snoozed for {} more", span(*until - now)),
+        (Status::Running, _, None, Some(at)) => format!("sleeps in {}", span(*at - now)),
+        _ => String::new(),
+    }
+}
+
+pub(crate) fn start(context: &Context<'_>, args: &StartVmArgs) -> Result<(), Failure> {
+    let StartVmArgs { vm, from_disk, yes } = args;
+    if *from_disk && show(context, vm)?.status == Status::Asleep {
+        let lost = format!(
+            "This starts {vm} from its disk. What its sleep has kept is lost: open shells, running programs, and what \
+             they have not saved. Files stay."
+        );
+        confirm::typed(context, &lost, vm, *yes, "Nothing was done, and it is asleep as before.")?;
+    }
+    let request = Request::VmStart { vm: vm.clone(), from_disk: *from_disk };
+    let vm = started(context, vm, &request)?;
+    context.output.result(&vm, &format!("{} is {}.", vm.host, vm.status))
+}
+
+pub(crate) fn wake(context: &Context<'_>, args: &VmArgs) -> Result<(), Failure> {
+    let vm = started(context, &args.vm, &Request::VmWake { vm: args.vm.clone() })?;
+    context.output.result(&vm, &format!("{} is {}.", vm.host, vm.status))
+}
+
+fn started(context: &Context<'_>, vm: &str, request: &Request) -> Result<VmInfo, Failure> {
+    let answer = context.ask(request).inspect_err(|failure| {
+        // The console of one that could not be woken is of its last boot, and says nothing of the wake.
+        let booted = || show(context, vm).is_ok_and(|vm| vm.status != Status::Asleep);
+        if failure.kind == FailureKind::Unavailable && booted() {
+            show_console(context, vm);
         }
-    })?
-    else {
+    })?;
+    match answer {
+        Answer::Vm(vm) => Ok(vm),
+        _ => Err(misfit()),
+    }
+}
+
+fn show(context: &Context<'_>, vm: &str) -> Result<VmInfo, Failure> {
+    match context.ask(&Request::VmShow { vm: vm.to_owned() })? {
+        Answer::Vm(vm) => Ok(vm),
+        _ => Err(misfit()),
+    }
+}
+
+pub(crate) fn sleep(context: &Context<'_>, args: &VmArgs) -> Result<(), Failure> {
+    let Answer::Vm(vm) = context.ask(&Request::VmSleep { vm: args.vm.clone() })? else {
         return Err(misfit());
     };
     context.output.result(&vm, &format!("{} is {}.", vm.host, vm.status))
+}
+
+pub(crate) fn why(context: &Context<'_>, args: &VmArgs) -> Result<(), Failure> {
+    let vm = show(context, &args.vm)?;
+    context.output.result(&vm, &vm.why)
+}
+
+pub(crate) fn always_on(context: &Context<'_>, args: &AlwaysOnArgs) -> Result<(), Failure> {
+    let on = args.switch == Switch::On;
+    let Answer::Vm(vm) = context.ask(&Request::VmAlwaysOn { vm: args.vm.clone(), on })? else {
+        return Err(misfit());
+    };
+    let text = if on {
+        format!(
+            "{} is always-on: it starts with the server, does not sleep, and is started again when it stops.",
+            vm.host
+        )
+    } else {
+        format!("{} is not always-on any more: it sleeps when nobody uses it.", vm.host)
+    };
+    context.output.result(&vm, &text)
+}
+
+pub(crate) fn snooze(context: &Context<'_>, args: &SnoozeArgs) -> Result<(), Failure> {
+    let request = Request::VmSnooze { vm: args.vm.clone(), seconds: args.time.as_secs() };
+    let Answer::Vm(vm) = context.ask(&request)? else { return Err(misfit()) };
+    let host = &vm.host;
+    let text = match (vm.snoozed_until, vm.status) {
+        (None, _) => format!("{host} is not kept awake any more: it sleeps when nobody uses it."),
+        (Some(until), Status::Running) => format!("{host} stays awake until {}.", moment(until)),
+        (Some(until), status) => {
+            format!("{host} is {status}; once it is awake it stays so until {}.", moment(until))
+        }
+    };
+    context.output.result(&vm, &text)
 }
 
 /// The last thing that a VM that does not start has said. Why there is nothing to show is no second failure.
