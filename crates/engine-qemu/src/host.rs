@@ -8,6 +8,8 @@ use tokio::{process::Command, time::timeout};
 
 /// The oldest QEMU with `-netdev stream`.
 const OLDEST: QemuVersion = QemuVersion { major: 7, minor: 2, micro: 0 };
+/// The oldest QEMU that writes a VM's devices into a file.
+const SLEEPS: QemuVersion = QemuVersion { major: 8, minor: 2, micro: 0 };
 /// The QEMU that Berth is tested with.
 const TESTED: QemuVersion = QemuVersion { major: 10, minor: 0, micro: 0 };
 const VERSION_WITHIN: Duration = Duration::from_secs(20);
@@ -24,6 +26,11 @@ impl QemuVersion {
     /// The machine that this version knows, and those after it: a VM keeps it for as long as it does not boot.
     pub(crate) fn machine_type(self) -> String {
         format!("pc-i440fx-{}.{}", self.major, self.minor)
+    }
+
+    /// Whether VMs can be put to sleep under it.
+    pub(crate) fn can_sleep(self) -> bool {
+        self >= SLEEPS
     }
 
     /// Whether a VM that fell asleep under one of them wakes under the other.
@@ -84,10 +91,13 @@ fn judge(version: QemuVersion) -> Result<(), EngineError> {
             "QEMU {version} is too old: {OLDEST} or newer is needed. Debian 12 has it, and 10.0 in its backports"
         ));
     }
-    if version < TESTED {
+    if version < SLEEPS {
         tracing::warn!(
-            "QEMU {version} is older than {TESTED}, with which Berth is tested. VMs have all with it that they have \
-             today; if one misbehaves, try a newer QEMU first"
+            "QEMU {version} is older than {SLEEPS}: VMs cannot be put to sleep, and run until they are stopped"
+        );
+    } else if version < TESTED {
+        tracing::warn!(
+            "QEMU {version} is older than {TESTED}, with which Berth is tested; if a VM misbehaves, try a newer QEMU first"
         );
     }
     Ok(())

@@ -7,14 +7,15 @@
 //!   │ (remembers nothing) │   one request  │ (knows one VM)                        │
 //!   └──────────┬──────────┘   a connection └───────────────────┬───────────────────┘
 //!              │ folders, overlays, removal                    │ ended.json, console.log
-//!              └──────────────► <state>/vms/<id>/ ◄────────────┘
+//!              └──────────────► <state>/vms/<id>/ ◄────────────┘ sleep/, and the memory in a tmpfs
 //! ```
 //!
 //! Owned here: the processes, the disks, the images, what goes into a guest at its boot and the probe for KVM. Not
 //! owned: who may do what and when (`berth-control`), and the bytes on the private network (`berth-vnet`).
 //!
-//! A VM's truth is in three places, each with one writer: its lock (held by the shim and QEMU for as long as either
-//! lives), what its shim answers, and the `ended.json` that the shim leaves. `berth serve` may die at any moment: VMs
+//! A VM's truth is in four places, each with one writer at a time: its lock (held by the shim and QEMU for as long as
+//! either lives), what its shim answers, the record of its sleep, and the `ended.json` that the shim leaves. A VM that
+//! sleeps has a shim without a QEMU while connections into it are open, and else none. `berth serve` may die at any moment: VMs
 //! run on, and the next engine finds them by their sockets. A shim that dies takes its QEMU along.
 //!
 //! Concurrency: the engine has no state to guard, and different VMs never meet. The shim is single-threaded.

@@ -7,7 +7,10 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use berth_engine::{EngineError, Room};
 
-use crate::paths::StateDir;
+use crate::{
+    paths::{StateDir, VmPaths},
+    sleep::SleepDir,
+};
 
 /// Of the host's memory VMs may have so many tenths: the rest is for QEMU itself, the server and the system.
 const TENTHS_FOR_VMS: u64 = 9;
@@ -27,9 +30,9 @@ pub(crate) fn room(state: &StateDir) -> Result<Room, EngineError> {
     })
 }
 
-/// Refuses to let a VM begin to run whose memory the host does not have; `held` bytes of it are its own already. Blocks.
-pub(crate) fn room_for(state: &StateDir, memory: u64, held: u64) -> Result<(), EngineError> {
-    let wanted = memory.saturating_sub(held);
+/// Refuses to let a VM begin to run whose memory the host does not have. What the tmpfs holds of it counts. Blocks.
+pub(crate) fn room_for(state: &StateDir, paths: &VmPaths, memory: u64) -> Result<(), EngineError> {
+    let wanted = memory.saturating_sub(allocated(&paths.warm().memory()));
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = field(&meminfo, "MemAvailable:").unwrap_or(u64::MAX);
     if available < wanted {
@@ -42,7 +45,7 @@ pub(crate) fn room_for(state: &StateDir, memory: u64, held: u64) -> Result<(), E
         });
     }
     let free = space(state.memory()).map_or(u64::MAX, |space| space.free);
-    let free = free.saturating_sub(promised(state.memory()));
+    let free = free.saturating_sub(promised(state.memory(), paths));
     if free < wanted {
         return Err(EngineError::NoRoom {
             reason: format!(
@@ -56,11 +59,13 @@ pub(crate) fn room_for(state: &StateDir, memory: u64, held: u64) -> Result<(), E
     Ok(())
 }
 
-/// Bytes that the memory files below a folder may still grow by.
-fn promised(memory: &Path) -> u64 {
+/// Bytes that the memory of VMs that run, other than this one, may still grow by.
+fn promised(memory: &Path, but: &VmPaths) -> u64 {
     let folders = fs::read_dir(memory).into_iter().flatten().flatten();
     folders
-        .filter_map(|folder| fs::metadata(folder.path().join("memory")).ok())
+        .map(|folder| SleepDir(folder.path()))
+        .filter(|folder| *folder != but.warm() && !folder.record().exists())
+        .filter_map(|folder| fs::metadata(folder.memory()).ok())
         .map(|file| file.len().saturating_sub(file.blocks() * 512))
         .sum()
 }
@@ -119,7 +124,10 @@ fn megabytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use berth_model::VmId;
+
     use super::*;
+    use crate::sleep;
 
     fn state() -> (tempfile::TempDir, StateDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -132,20 +140,23 @@ mod tests {
         let meminfo = "MemTotal: 9 kB\nMemAvailable:   23847 kB\n";
         assert_eq!(field(meminfo, "MemAvailable:"), Some(23847 << 10));
         let (_dir, state) = state();
-        assert_eq!(room_for(&state, 1 << 20, 0), Ok(()));
-        assert!(matches!(room_for(&state, u64::MAX, 0), Err(EngineError::NoRoom { .. })));
-        assert_eq!(room_for(&state, u64::MAX, u64::MAX), Ok(()), "it has it already");
+        let paths = state.vm(&VmId::random());
+        assert_eq!(room_for(&state, &paths, 1 << 20), Ok(()));
+        assert!(matches!(room_for(&state, &paths, u64::MAX), Err(EngineError::NoRoom { .. })));
     }
 
     #[test]
     fn what_other_vms_may_still_touch_is_not_free() {
         let (_dir, state) = state();
         let free = space(state.memory()).unwrap().free;
-        fs::create_dir(state.memory().join("x")).unwrap();
-        fs::File::create(state.memory().join("x/memory")).unwrap().set_len(free - (1 << 30)).unwrap();
-        assert_eq!(promised(state.memory()), free - (1 << 30));
-        let refused = room_for(&state, 3 << 30, 0);
+        let (one, two) = (state.vm(&VmId::random()), state.vm(&VmId::random()));
+        sleep::fresh_memory(&one, free - (1 << 30)).unwrap();
+        assert_eq!(promised(state.memory(), &two), free - (1 << 30));
+        let refused = room_for(&state, &two, 3 << 30);
         assert!(matches!(&refused, Err(EngineError::NoRoom { .. })), "{refused:?}");
+        assert_eq!(room_for(&state, &one, 3 << 30), Ok(()), "its own");
+        fs::write(one.warm().record(), b"").unwrap();
+        assert_eq!(room_for(&state, &two, 3 << 30), Ok(()), "one that sleeps does not grow");
     }
 
     #[test]

@@ -64,10 +64,10 @@ impl QemuEngine {
     /// Has a sleeping VM wake; `false` when somebody else has changed it meanwhile. If it is off afterwards it has lost
     /// what it had in its memory, and that is told: a boot is not what was asked for.
     async fn wake(&self, vm: &VmId, guest: &Guest, paths: &VmPaths) -> Result<bool, EngineError> {
+        self.room_to_wake(paths).await?;
         let shim = match Shim::find(paths).await? {
             Some(shim) => shim,
             None => {
-                self.room_to_wake(paths).await?;
                 if !self.launch(vm, paths.clone(), Begin::Asleep).await? {
                     return Ok(false);
                 }
@@ -80,12 +80,12 @@ impl QemuEngine {
         }
     }
 
-    /// Whether there is room for a VM that sleeps without a shim. What cannot be read of it is for the shim to tell.
+    /// Whether there is room for a VM that sleeps. What cannot be read of it is for the shim to tell.
     async fn room_to_wake(&self, paths: &VmPaths) -> Result<(), EngineError> {
         let (state, paths) = (self.state.clone(), paths.clone());
         let looked = spawn_blocking(move || {
             let Ok(Some(found)) = sleep::find(&paths) else { return Ok(()) };
-            room::room_for(&state, found.record.memory(), room::allocated(&paths.warm().memory()))?;
+            room::room_for(&state, &paths, found.record.memory())?;
             disk::room(&paths)
         });
         looked.await.unwrap_or_else(|_| Err(broken("the host's room could not be read".to_owned())))
@@ -99,7 +99,7 @@ impl QemuEngine {
         guest: Option<&Guest>,
         paths: &VmPaths,
     ) -> Result<Begin, EngineError> {
-        room::room_for(&self.state, spec.memory, 0)?;
+        room::room_for(&self.state, paths, spec.memory)?;
         disk::room(paths)?;
         let Image { kernel, initrd, append, .. } = boot_image::of_vm(&self.config.image_dir, &paths.image())?;
         let accel = self.accel().await?;

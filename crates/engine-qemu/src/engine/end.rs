@@ -30,7 +30,9 @@ impl QemuEngine {
             return Err(EngineError::NotRunning);
         }
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        self.end(paths, Request::Stop { patience_ms }, patience.saturating_add(END_WITHIN)).await
+        self.end(paths, Request::Stop { patience_ms }, patience.saturating_add(END_WITHIN)).await?;
+        // One that was still waking has not.
+        if asleep::is_asleep(paths) { Err(EngineError::NotRunning) } else { Ok(()) }
     }
 
     /// Has nobody run the VM any more. One that sleeps goes on sleeping.

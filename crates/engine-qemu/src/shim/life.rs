@@ -12,12 +12,14 @@
 //! ```
 //!
 //! [`Life::step`] never waits and does nothing; the supervisor carries out the effects and is the only caller. The phases
-//! of a VM whose guest goes on are in `awake`, those of one that falls asleep, sleeps or wakes in `asleep`.
+//! of a VM whose guest goes on are in `awake`, those of one that falls asleep or sleeps in `asleep`, and of one that wakes
+//! in `waking`.
 
 mod asleep;
 mod awake;
 #[cfg(test)]
 mod tests;
+mod waking;
 
 use std::time::Duration;
 

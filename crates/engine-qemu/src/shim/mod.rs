@@ -1,4 +1,5 @@
-//! The shim: the small process that owns one running VM.
+//! The shim: the small process that owns one VM, while it runs, and while it sleeps with connections open into it or a
+//! sleep that is not copied to the disk yet.
 //!
 //! ```text
 //!   engine ══ socket ══ serve ──commands──► supervisor ──► QEMU (a child that dies with this process)
@@ -14,7 +15,7 @@
 //! It is a session of its own and needs nothing of the process that started it, so that `berth serve` can come and go.
 //! It owns the VM's lock, socket, QEMU and network; not the disk's contents, nor who may do what.
 //!
-//! Concurrency: one thread, because the kernel ties QEMU's life to the thread that started it. The supervisor is the
+//! Concurrency: one thread, because the kernel ties QEMU's life to the thread that started it; others only copy files. The supervisor is the
 //! only writer of what is observed and of how it ended. `ended.json` is written before the lock and the socket are let
 //! go: whoever finds nobody running the VM reads how it ended.
 
@@ -32,6 +33,7 @@ mod qmp;
 mod serve;
 mod settling;
 pub(crate) mod spec;
+mod start;
 mod supervisor;
 mod vm;
 mod wall;

@@ -28,6 +28,8 @@ use crate::{
 const AGENT_WITHIN: Duration = Duration::from_secs(1);
 /// The devices are less than a megabyte; a host may be very busy.
 const SAVED_WITHIN: Duration = Duration::from_secs(20);
+/// What the guest had sent is taken in.
+const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Stops the guest, and puts its devices into the file `device`; its memory is where it is. After an error it stands
@@ -35,12 +37,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 ///
 /// May be dropped at any time, and then the guest may stand still as well.
 pub(super) async fn put_away(qmp: &Qmp, desk: &Desk, device: &Path) -> Result<(), NoSleep> {
+    if !qmp.version.can_sleep() {
+        let version = qmp.version;
+        return Err(NoSleep::Failed(format!("QEMU {version} cannot put VMs to sleep: 8.2 or newer can")));
+    }
     // Held to the end: half an errand would be lost.
     let Ok(_agent) = timeout(AGENT_WITHIN, desk.agent.lock()).await else { return Err(NoSleep::InUse) };
     fault::at("sleep:asked");
     let stopped = qmp.execute("stop", &json!({})).await.map(drop);
     stopped.map_err(|error| failed(&error))?;
-    desk.network.freeze().await;
+    if timeout(FROZEN_WITHIN, desk.network.freeze()).await.is_err() {
+        return Err(NoSleep::Failed("its network does not come to rest".to_owned()));
+    }
     if desk.network.is_pending() {
         return Err(NoSleep::InUse);
     }

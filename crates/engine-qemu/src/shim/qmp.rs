@@ -141,6 +141,8 @@ async fn listen(
         let line = match lines::read_line(&mut reader, MAX_LINE).await {
             Ok(Some(line)) => line,
             Ok(None) => return,
+            // It ends in the middle of what is said to it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
             Err(error) => return tracing::warn!(%error, "QEMU's control channel failed"),
         };
         match serde_json::from_slice::<Message>(&line) {

@@ -62,7 +62,8 @@ pub(super) enum Work {
 
 type Answers = Vec<oneshot::Sender<Result<(), Denied>>>;
 
-/// See the module's documentation. What it does about an [`Effect`] is in `act`.
+/// See the module's documentation. What it does about an [`Effect`] is in `act`, and in `start` how it starts
+/// a QEMU.
 pub(super) struct Supervisor {
     pub(super) host: Host,
     pub(super) life: Life,

@@ -1,7 +1,7 @@
 //! `kill -9` of the shim and of QEMU at every step of a VM's life: no disk and no sleep is lost, no VM runs twice, and it
 //! starts again.
 //!
-//! A VM is put to sleep once. Then, for every step, what it is made of is laid out anew and something is done whose shim
+//! The VM is put to sleep once. Then, for every step, what it is made of is laid out anew and something is done whose shim
 //! kills itself or its QEMU at that step: a wake is quick, and a boot is not.
 
 use std::{
@@ -21,12 +21,11 @@ use berth_engine_qemu::{
     shim::fault::{self, Victim},
 };
 use berth_model::VmId;
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::time::timeout;
 
-use crate::bench::{Bench, PATIENCE, image_dir, qemus, shims, soon};
+use crate::bench::{Bench, PATIENCE, qemus, shims, soon};
 
 const FAULT: &str = "fault";
-const ASLEEP: Observed = Observed::Asleep { called: false };
 
 /// What is left of the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,15 +99,11 @@ pub(crate) fn arm(arguments: &mut std::iter::Peekable<impl Iterator<Item = OsStr
     fault::arm(&step, if victim == "qemu" { Victim::Qemu } else { Victim::Shim });
 }
 
-pub(crate) async fn kills() {
-    let bench = Bench::new(image_dir()).await;
-    let vm = VmId::random();
-    bench.engine.create(&vm, &bench.spec).await.expect("it is made");
-    bench.start(&vm).await;
-    bench.prints(&vm, "echo kept >kept; sync").await;
-    bench.sleep_for_good(&vm).await;
-    let model = Model::of(&bench, &vm);
-    let watch = Watch::over(&vm);
+/// The VM runs, and is gone in the end.
+pub(crate) async fn kills(bench: &Bench, vm: &VmId) {
+    bench.sleep_for_good(vm).await;
+    let model = Model::of(bench, vm);
+    let watch = Watch::over(vm);
     for (verb, step, victim, left) in CASES {
         println!(" {verb:?}: {victim:?} at {step}");
         model.lay_out();
@@ -117,17 +112,17 @@ pub(crate) async fn kills() {
         }
         let victim = format!("{victim:?}").to_lowercase();
         let engine = bench.engine_with(&[FAULT, step, &victim]);
-        perform(&bench, &engine, &vm, *verb).await;
-        is_left(&bench, &vm, *left, &format!("{verb:?}, {victim} at {step}")).await;
+        perform(bench, &engine, vm, *verb).await;
+        is_left(bench, vm, *left, &format!("{verb:?}, {victim} at {step}")).await;
     }
-    a_wake_that_fails_leaves_the_sleep(&bench, &vm, &model).await;
+    a_wake_that_fails_leaves_the_sleep(bench, vm, &model).await;
     println!(" the last one boots");
     model.lay_out();
-    bench.engine.forget_sleep(&vm).await.expect("it is forgotten");
-    assert_eq!(bench.engine.observe(&vm).await, Ok(Observed::Off { ended: Some(Ending::Killed) }));
-    bench.start(&vm).await;
-    assert_eq!(bench.prints(&vm, "cat kept").await, "kept");
-    bench.engine.remove(&vm).await.expect("it is removed");
+    bench.engine.forget_sleep(vm).await.expect("it is forgotten");
+    assert_eq!(bench.engine.observe(vm).await, Ok(Observed::Off { ended: Some(Ending::Killed) }));
+    bench.start(vm).await;
+    assert_eq!(bench.prints(vm, "cat kept").await, "kept");
+    bench.engine.remove(vm).await.expect("it is removed");
     assert_eq!(watch.most(), 1, "so many QEMUs ran at a time");
 }
 
@@ -181,22 +176,14 @@ async fn is_left(bench: &Bench, vm: &VmId, left: Left, case: &str) {
     assert_eq!(bench.engine.list().await, Ok(vec![*vm]), "{case}");
     if asleep {
         bench.wake(vm).await;
-        greets(bench, vm).await;
+        let answer = bench.engine.dial(vm, 9).await.err();
+        assert_eq!(answer, Some(EngineError::Refused { port: 9 }), "{case}: its kernel goes on");
         bench.engine.stop(vm, Duration::ZERO).await.expect("it ends");
     }
     for entry in fs::read_dir(&dir).expect("the folder is there").flatten() {
         let name = entry.file_name();
         assert!(name != "sleep" || asleep, "{case}: a sleep that is over is still there");
     }
-}
-
-/// Its sshd goes on.
-async fn greets(bench: &Bench, vm: &VmId) {
-    let mut stream = bench.engine.dial(vm, 22).await.expect("it can be connected to");
-    let mut greeting = [0; 4];
-    let read = timeout(PATIENCE, stream.read_exact(&mut greeting)).await.expect("it greets in time");
-    read.expect("it greets");
-    assert_eq!(&greeting, b"SSH-");
 }
 
 async fn a_wake_that_fails_leaves_the_sleep(bench: &Bench, vm: &VmId, model: &Model) {
@@ -309,16 +296,5 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.on.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Bench {
-    /// Puts the VM to sleep and waits until nothing of it is left but files.
-    async fn sleep_for_good(&self, vm: &VmId) {
-        // Its sshd says goodbye to the last connection.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        self.sleep(vm).await;
-        soon("its shim goes", || shims(&vm.to_string()).is_empty()).await;
-        assert_eq!(self.engine.observe(vm).await, Ok(ASLEEP));
     }
 }

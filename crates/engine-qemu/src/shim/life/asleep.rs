@@ -18,15 +18,12 @@ use std::time::Duration;
 
 use berth_engine::{Ending, Observed};
 
-use super::{Effect, Event, NoSleep, Phase, awake};
+use super::{Effect, Event, NoSleep, Phase, awake, waking};
 
 /// Who starts a shim for a sleeping VM asks it to wake at once, or wants it settled.
 const ASKED_WITHIN: Duration = Duration::from_secs(5);
 /// A full disk may have room later.
 const SETTLE_AGAIN: Duration = Duration::from_secs(60);
-/// QEMU's start, and copying its memory back from a slow disk.
-const WAKE_WITHIN: Duration = Duration::from_secs(120);
-const STOPPED: &str = "it was stopped while it woke";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asleep {
@@ -71,7 +68,7 @@ enum Copy {
     Done,
 }
 
-type Next = (Phase, Vec<Effect>);
+pub(super) type Next = (Phase, Vec<Effect>);
 
 impl Asleep {
     /// As a new shim finds the VM.
@@ -98,14 +95,14 @@ impl Asleep {
             Self::Falling => falling(event),
             Self::Parking(then) => parking(then, event),
             Self::Resting(rest) => resting(rest, event),
-            Self::Waking => waking(event),
-            Self::Returning(reason, then) => returning(reason, then, event),
-            Self::Resuming(asked) => resuming(asked, event),
+            Self::Waking => waking::waking(event),
+            Self::Returning(reason, then) => waking::returning(reason, then, event),
+            Self::Resuming(asked) => waking::resuming(asked, event),
             Self::Left => Self::Left.with(vec![]),
         }
     }
 
-    fn with(self, effects: Vec<Effect>) -> Next {
+    pub(super) fn with(self, effects: Vec<Effect>) -> Next {
         (Phase::Asleep(self), effects)
     }
 }
@@ -179,10 +176,10 @@ fn parking(then: Then, event: Event) -> Next {
 }
 
 /// QEMU is gone.
-fn rest_or(then: Then) -> Next {
+pub(super) fn rest_or(then: Then) -> Next {
     match then {
         Then::Rest => settling(false),
-        Then::Wake => waken(vec![]),
+        Then::Wake => waking::begin(vec![]),
         Then::Leave => Asleep::Left.with(vec![Effect::Leave]),
     }
 }
@@ -192,15 +189,10 @@ fn settling(leaving: bool) -> Next {
     Asleep::Resting(rest).with(vec![Effect::StopWaiting, Effect::Settle])
 }
 
-fn waken(mut before: Vec<Effect>) -> Next {
-    before.extend([Effect::Wait(WAKE_WITHIN), Effect::Wake]);
-    Asleep::Waking.with(before)
-}
-
 fn resting(rest: Rest, event: Event) -> Next {
     let left = || Asleep::Left.with(vec![Effect::AbandonSettle, Effect::Leave]);
     match event {
-        Event::WakeAsked => waken(vec![Effect::AbandonSettle]),
+        Event::WakeAsked => waking::begin(vec![Effect::AbandonSettle]),
         Event::Settled(_) if rest.leaving => left(),
         Event::Settled(true) => Asleep::Resting(Rest { copy: Copy::Done, ..rest }).with(vec![]),
         Event::Settled(false) => {
@@ -234,112 +226,5 @@ fn resting(rest: Rest, event: Event) -> Next {
         | Event::Resumed
         | Event::ControlLost
         | Event::Exited(_) => Asleep::Resting(rest).with(vec![]),
-    }
-}
-
-fn waking(event: Event) -> Next {
-    let back = |reason: String, then| {
-        Asleep::Returning(reason, then).with(vec![
-            Effect::AbandonWake,
-            Effect::PullPlug,
-            Effect::Wait(awake::END_WITHIN),
-        ])
-    };
-    match event {
-        Event::Loaded => Asleep::Resuming(None).with(vec![Effect::StopWaiting, Effect::Resume]),
-        Event::WakeFailed(reason) => back(reason, Then::Rest),
-        Event::WaitOver => back("it did not wake in time".to_owned(), Then::Rest),
-        Event::StopAsked(_) | Event::KillAsked | Event::LetGoAsked => back(STOPPED.to_owned(), Then::Leave),
-        Event::NotStarted(reason) | Event::Exited(reason) => returned(reason, Then::Rest),
-        Event::SleepAsked => Asleep::Waking.with(vec![Effect::AnswerSleep(Err(NoSleep::NotRunning))]),
-        Event::WakeAsked
-        | Event::CameUp
-        | Event::BringUpFailed(_)
-        | Event::Reset
-        | Event::ShutDown(_)
-        | Event::Saved
-        | Event::Recorded
-        | Event::SleepFailed(_)
-        | Event::Resumed
-        | Event::Settled(_)
-        | Event::Called
-        | Event::Unused
-        | Event::ControlLost => Asleep::Waking.with(vec![]),
-    }
-}
-
-/// There is no QEMU any more, and the sleep is as it was.
-fn returned(reason: String, then: Then) -> Next {
-    let (phase, mut effects) = rest_or(then);
-    effects.splice(0..0, [Effect::AbandonWake, Effect::AnswerWake(Err(reason))]);
-    (phase, effects)
-}
-
-fn returning(reason: String, then: Then, event: Event) -> Next {
-    match event {
-        Event::Exited(_) => returned(reason, then),
-        Event::WaitOver => Asleep::Returning(reason, then).with(vec![Effect::PullPlug]),
-        Event::StopAsked(_) | Event::KillAsked | Event::LetGoAsked => {
-            Asleep::Returning(reason, Then::Leave).with(vec![])
-        }
-        Event::SleepAsked => {
-            Asleep::Returning(reason, then).with(vec![Effect::AnswerSleep(Err(NoSleep::NotRunning))])
-        }
-        Event::WakeAsked
-        | Event::CameUp
-        | Event::BringUpFailed(_)
-        | Event::Reset
-        | Event::ShutDown(_)
-        | Event::Saved
-        | Event::Recorded
-        | Event::SleepFailed(_)
-        | Event::Loaded
-        | Event::WakeFailed(_)
-        | Event::NotStarted(_)
-        | Event::Resumed
-        | Event::Settled(_)
-        | Event::Called
-        | Event::Unused
-        | Event::ControlLost => Asleep::Returning(reason, then).with(vec![]),
-    }
-}
-
-fn resuming(asked: Option<Event>, event: Event) -> Next {
-    match event {
-        Event::Resumed => {
-            let mut effects = vec![Effect::AnswerWake(Ok(()))];
-            let (phase, after) = match asked {
-                Some(asked) => awake::Awake::Rousing.step(asked),
-                None => awake::Awake::Rousing.with([Effect::Rouse]),
-            };
-            effects.extend(after);
-            (phase, effects)
-        }
-        Event::WakeFailed(reason) => {
-            let then = if asked.is_some() { Then::Leave } else { Then::Rest };
-            Asleep::Returning(reason, then).with(vec![Effect::PullPlug, Effect::Wait(awake::END_WITHIN)])
-        }
-        asked @ (Event::StopAsked(_) | Event::KillAsked) => Asleep::Resuming(Some(asked)).with(vec![]),
-        Event::SleepAsked => {
-            Asleep::Resuming(asked).with(vec![Effect::AnswerSleep(Err(NoSleep::NotRunning))])
-        }
-        // The supervisor listens to QEMU again when this is over.
-        Event::WakeAsked
-        | Event::CameUp
-        | Event::BringUpFailed(_)
-        | Event::Reset
-        | Event::ShutDown(_)
-        | Event::Saved
-        | Event::Recorded
-        | Event::SleepFailed(_)
-        | Event::Loaded
-        | Event::NotStarted(_)
-        | Event::LetGoAsked
-        | Event::Settled(_)
-        | Event::Called
-        | Event::Unused
-        | Event::WaitOver
-        | Event::ControlLost
-        | Event::Exited(_) => Asleep::Resuming(asked).with(vec![]),
     }
 }
