@@ -14,6 +14,7 @@ use tracing::error;
 use crate::{
     Control,
     actor::Actor,
+    clock::Clock,
     error::{EntryError, LoginError},
     revocation::Revocation,
 };
@@ -54,17 +55,17 @@ impl Login {
     pub async fn ended(&self) {
         tokio::select! {
             () = self.revocation.revoked() => {}
-            () = expiry(self.expires) => {}
+            () = expiry(self.expires, Clock::System) => {}
         }
     }
 }
 
-/// Waits until the wall clock shows `at`; for ever without one.
-async fn expiry(at: Option<OffsetDateTime>) {
+/// Waits until the clock shows `at`; for ever without one.
+pub(crate) async fn expiry(at: Option<OffsetDateTime>, clock: Clock) {
     // Looked at again and again, since a clock may be set.
     const LOOK: std::time::Duration = std::time::Duration::from_secs(30);
     let Some(at) = at else { return std::future::pending().await };
-    while let Ok(left) = std::time::Duration::try_from(at - OffsetDateTime::now_utc()) {
+    while let Ok(left) = std::time::Duration::try_from(at - clock.now()) {
         if left.is_zero() {
             return;
         }
@@ -233,8 +234,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_without_expiry_does_not_expire() {
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(1_000_000), expiry(None)).await;
+        let waited =
+            tokio::time::timeout(std::time::Duration::from_secs(1_000_000), expiry(None, Clock::System))
+                .await;
         assert!(waited.is_err());
-        expiry(Some(OffsetDateTime::UNIX_EPOCH)).await;
+        expiry(Some(OffsetDateTime::UNIX_EPOCH), Clock::System).await;
     }
 }

@@ -52,7 +52,7 @@ impl Control {
         for key in removed.keys {
             self.revocations.revoke(&key.fingerprint);
         }
-        self.web.end(removed.sessions);
+        self.web.end(removed.cookies_and_tokens);
         let mut result = Ok(());
         for handle in self.handles_where(|vm| vm.owner == *name) {
             if let Err(refusal) = handle.remove().await {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_model::{AccountName, VmName};
-use berth_store::{AuditKind, OwnLimits};
+use berth_store::{AuditKind, OwnLimits, Scope};
 use tokio::sync::mpsc;
 
 use crate::{AddedKey, Control, KeyInfo, Progress, VmInfo, actor::Actor, error::Error, web_error::WebError};
@@ -34,17 +34,17 @@ impl Acting {
     }
 
     /// Refuses what is for operators.
-    pub(crate) fn must_be_operator(&self) -> Result<(), WebError> {
-        if self.actor.is_operator() { Ok(()) } else { Err(WebError::Missing) }
+    pub(crate) fn must_be_operator(&self, what: Scope) -> Result<(), WebError> {
+        if self.actor.operates(what) { Ok(()) } else { Err(WebError::Missing) }
     }
 
     /// Refuses somebody else's account.
-    pub(crate) fn must_be_for(&self, account: &AccountName) -> Result<(), Error> {
-        if self.actor.may_for(account) { Ok(()) } else { Err(Error::NoSuchAccount(account.clone())) }
+    pub(crate) fn must_be_for(&self, what: Scope, account: &AccountName) -> Result<(), Error> {
+        self.actor.may(what, account, || Error::NoSuchAccount(account.clone()))
     }
 
-    fn must_be_for_vm(&self, vm: &VmName) -> Result<(), Error> {
-        if self.actor.may_for(&vm.owner) { Ok(()) } else { Err(Error::NoSuchVm(vm.to_string())) }
+    fn must_be_for_vm(&self, what: Scope, vm: &VmName) -> Result<(), Error> {
+        self.actor.may(what, &vm.owner, || Error::NoSuchVm(vm.to_string()))
     }
 
     pub(crate) async fn note(&self, kind: AuditKind, account: &AccountName, subject: String, detail: String) {
@@ -60,7 +60,7 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's account is one that does not exist.
     pub async fn keys(&self, account: &AccountName) -> Result<Vec<KeyInfo>, Error> {
-        self.must_be_for(account)?;
+        self.must_be_for(Scope::KeysRead, account)?;
         self.control.keys(account).await
     }
 
@@ -74,7 +74,7 @@ impl Acting {
         pasted: &str,
         label: Option<&str>,
     ) -> Result<Vec<AddedKey>, Error> {
-        self.must_be_for(account)?;
+        self.must_be_for(Scope::KeysWrite, account)?;
         let judged = self.control.add_keys(account, pasted, label).await?;
         for key in &judged {
             if let AddedKey::Added { key } = key {
@@ -89,7 +89,7 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's account is one that does not exist.
     pub async fn remove_key(&self, account: &AccountName, which: &str) -> Result<KeyInfo, Error> {
-        self.must_be_for(account)?;
+        self.must_be_for(Scope::KeysWrite, account)?;
         let key = self.control.remove_key(account, which).await?;
         self.note(AuditKind::KeyRemoved, account, key.fingerprint.to_string(), key.label.clone()).await;
         Ok(key)
@@ -100,9 +100,10 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's account is one that does not exist.
     pub async fn vms(&self, owner: Option<&AccountName>) -> Result<Vec<VmInfo>, Error> {
-        let owner = if self.actor.is_operator() { owner } else { owner.or(self.actor.name()) };
+        let all = self.actor.operates(Scope::VmsRead);
+        let owner = if all { owner } else { owner.or(self.actor.name()) };
         if let Some(owner) = owner {
-            self.must_be_for(owner)?;
+            self.must_be_for(Scope::VmsRead, owner)?;
         }
         self.control.vms(owner).await
     }
@@ -113,7 +114,8 @@ impl Acting {
     /// As there.
     pub async fn find_vm(&self, name: &str) -> Result<VmName, Error> {
         let vm = self.control.find_vm(name).await?;
-        if self.actor.may_for(&vm.owner) { Ok(vm) } else { Err(Error::NoSuchVm(name.to_owned())) }
+        self.actor.may(Scope::VmsRead, &vm.owner, || Error::NoSuchVm(name.to_owned()))?;
+        Ok(vm)
     }
 
     /// As [`Control::add_vm`].
@@ -121,7 +123,7 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's account is one that does not exist.
     pub async fn add_vm(&self, owner: &AccountName) -> Result<VmInfo, Error> {
-        self.must_be_for(owner)?;
+        self.must_be_for(Scope::VmsWrite, owner)?;
         let vm = self.control.add_vm(owner).await?;
         self.note_vm(AuditKind::VmAdded, &vm.name, "").await;
         Ok(vm)
@@ -132,7 +134,7 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's VM is one that does not exist. So it is with all that follow.
     pub async fn start_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.start_vm(vm, progress).await?;
         self.note_vm(AuditKind::VmStarted, vm, "").await;
         Ok(())
@@ -143,7 +145,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn boot_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.boot_vm(vm, progress).await?;
         self.note_vm(AuditKind::VmStarted, vm, "from its disk").await;
         Ok(())
@@ -154,7 +156,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn stop_vm(&self, vm: &VmName) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.stop_vm(vm).await?;
         self.note_vm(AuditKind::VmStopped, vm, "").await;
         Ok(())
@@ -165,7 +167,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn sleep_vm(&self, vm: &VmName) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.sleep_vm(vm).await?;
         self.note_vm(AuditKind::VmSlept, vm, "").await;
         Ok(())
@@ -176,7 +178,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn set_always_on(&self, vm: &VmName, always_on: bool) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.set_always_on(vm, always_on).await?;
         self.note_vm(AuditKind::VmAlwaysOn, vm, if always_on { "on" } else { "off" }).await;
         Ok(())
@@ -187,7 +189,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn snooze_vm(&self, vm: &VmName, time: Duration) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.snooze_vm(vm, time).await?;
         self.note_vm(AuditKind::VmSnoozed, vm, &format!("{} s", time.as_secs())).await;
         Ok(())
@@ -198,7 +200,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn why(&self, vm: &VmName) -> Result<String, Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsRead, vm)?;
         self.control.why(vm).await
     }
 
@@ -207,7 +209,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn boot_log(&self, vm: &VmName) -> Result<String, Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsRead, vm)?;
         self.control.boot_log(vm).await
     }
 
@@ -216,7 +218,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn remove_vm(&self, vm: &VmName) -> Result<(), Error> {
-        self.must_be_for_vm(vm)?;
+        self.must_be_for_vm(Scope::VmsWrite, vm)?;
         self.control.remove_vm(vm).await?;
         self.note_vm(AuditKind::VmRemoved, vm, "").await;
         Ok(())
@@ -227,7 +229,7 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's account is one that does not exist.
     pub async fn limits(&self, account: &AccountName) -> Result<(OwnLimits, crate::Limits), Error> {
-        self.must_be_for(account)?;
+        self.must_be_for(Scope::AccountRead, account)?;
         self.control.limits(account).await
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use berth_model::{AccountName, Secret};
 use berth_store::{
-    AuditKind, AuditQuery, Invitation, LinkId, LinkPurpose, LinkRow, NewLink, OwnLimits, Role, SecretHash,
+    AuditKind, AuditQuery, Invitation, LinkId, LinkPurpose, LinkRow, NewLink, OwnLimits, Role, Scope,
+    SecretHash,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -53,7 +54,7 @@ impl Acting {
     /// # Errors
     /// As there; [`WebError::Missing`] for members.
     pub async fn accounts(&self) -> Result<Vec<AccountInfo>, WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsRead)?;
         Ok(self.control.accounts().await?)
     }
 
@@ -62,7 +63,7 @@ impl Acting {
     /// # Errors
     /// As there; [`WebError::Missing`] for members.
     pub async fn add_account(&self, name: &AccountName) -> Result<(), WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsWrite)?;
         self.control.add_account(name).await?;
         self.note(AuditKind::AccountAdded, name, String::new(), String::new()).await;
         Ok(())
@@ -88,7 +89,7 @@ impl Acting {
     /// # Errors
     /// As there; [`WebError::Missing`] for members.
     pub async fn set_limits(&self, name: &AccountName, limits: OwnLimits) -> Result<(), WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsWrite)?;
         self.control.set_limits(name, limits).await?;
         let detail = serde_json::to_string(&limits).unwrap_or_default();
         self.note(AuditKind::LimitsSet, name, String::new(), detail).await;
@@ -126,7 +127,7 @@ impl Acting {
         for key in &out.keys {
             control.revocations.revoke(key);
         }
-        control.web.end(out.sessions);
+        control.web.end(out.cookies_and_tokens);
         self.note(AuditKind::AccountBlocked, name, String::new(), String::new()).await;
         control.put_to_rest(name).await;
         Ok(())
@@ -138,7 +139,7 @@ impl Acting {
     /// # Errors
     /// There is no such account; [`WebError::Missing`] for members; the store fails.
     pub async fn unblock_account(&self, name: &AccountName) -> Result<(), WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsWrite)?;
         if self.control.store.unblock_account(name).await? {
             self.control.policies_changed(name).await?;
             self.note(AuditKind::AccountUnblocked, name, String::new(), String::new()).await;
@@ -157,8 +158,12 @@ impl Acting {
             LinkFor::Reset => (LinkPurpose::Reset(account.clone()), RESET),
         };
         match what {
-            LinkFor::LogIn => self.must_be_for(account)?,
-            LinkFor::Reset => self.must_be_operator()?,
+            // What a token is not for it must not get by logging in.
+            LinkFor::LogIn if !self.actor.came_by_api() => self.must_be_for(Scope::OpsWrite, account)?,
+            LinkFor::LogIn | LinkFor::Reset => self.must_be_operator(Scope::OpsWrite)?,
+        }
+        if self.actor.came_by_api() && self.actor.name() == Some(account) {
+            return Err(WebError::Yourself);
         }
         let (_, address) = self.add_link(purpose, life).await?;
         let detail = match what {
@@ -174,7 +179,7 @@ impl Acting {
     /// # Errors
     /// The name is taken; [`WebError::Missing`] for members, [`WebError::TooManyInvitations`]; the store fails.
     pub async fn invite(&self, invitation: Invitation) -> Result<(InvitationInfo, Secret<String>), WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsWrite)?;
         if let Some(name) = &invitation.name
             && self.control.store.name_is_taken(name).await?
         {
@@ -191,7 +196,7 @@ impl Acting {
     /// # Errors
     /// [`WebError::Missing`] for members; the store fails.
     pub async fn invitations(&self) -> Result<Vec<InvitationInfo>, WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsRead)?;
         let rows = self.control.store.invitations(self.control.settings.clock.now()).await?;
         Ok(rows.into_iter().filter_map(info).collect())
     }
@@ -201,7 +206,7 @@ impl Acting {
     /// # Errors
     /// [`WebError::Missing`] for members, and where there is no such invitation any more; the store fails.
     pub async fn remove_invitation(&self, id: LinkId) -> Result<(), WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsWrite)?;
         let row = self.control.store.remove_invitation(id).await?;
         let info = row.and_then(info).ok_or(WebError::Missing)?;
         self.note_invitation(AuditKind::InvitationRemoved, &info).await;
@@ -213,7 +218,7 @@ impl Acting {
     /// # Errors
     /// [`WebError::Missing`] for members; the store fails.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditInfo>, WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsRead)?;
         Ok(self.control.store.audit(query).await?.into_iter().map(AuditInfo::from).collect())
     }
 
@@ -243,7 +248,7 @@ impl Acting {
     }
 
     fn must_be_another(&self, account: &AccountName) -> Result<(), WebError> {
-        self.must_be_operator()?;
+        self.must_be_operator(Scope::OpsWrite)?;
         if self.actor.name() == Some(account) { Err(WebError::Yourself) } else { Ok(()) }
     }
 }

@@ -2,7 +2,7 @@
 
 use berth_engine::EngineError;
 use berth_model::{AccountName, PasteError, VmName};
-use berth_store::StoreError;
+use berth_store::{Scope, StoreError};
 use time::OffsetDateTime;
 
 use crate::lifecycle::Refusal;
@@ -72,6 +72,9 @@ pub enum Error {
     /// It never sleeps.
     #[error("{0} is always-on. Take that back first: berth admin vm always-on {0} off")]
     AlwaysOn(VmName),
+    /// The token that it was asked with is for other things.
+    #[error("This token may not do that: it lacks the scope {0}.")]
+    NotInScope(Scope),
     /// It was to stay awake for too long.
     #[error("A VM can be told to stay awake for a week at most. For longer, mark it always-on.")]
     TooLong,
@@ -121,7 +124,7 @@ impl Error {
             | Error::InUse(_)
             | Error::AlwaysOn(_)
             | Error::BeingRemoved(_) => Kind::Conflict,
-            Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
+            Error::NotInScope(_) | Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
             Error::StartFailed { .. } | Error::WakeFailed { .. } | Error::Engine { .. } | Error::Store(_) => {
                 Kind::Unavailable
             }

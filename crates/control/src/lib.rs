@@ -34,6 +34,7 @@ mod room;
 mod settings;
 mod status;
 mod supervisor;
+mod tokens;
 mod vms;
 mod web;
 mod web_error;
@@ -62,7 +63,7 @@ pub use audit::AuditInfo;
 pub use awake::SiteOpen;
 pub use berth_store::{
     AUDIT_PAGE, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose, LoginWay, OwnLimits,
-    Role, SessionId, SessionLife, Way,
+    Role, Scope, SessionId, SessionLife, TokenId, Way,
 };
 pub use clock::Clock;
 pub use connect::Progress;
@@ -71,6 +72,7 @@ pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use settings::Settings;
 pub use status::Status;
+pub use tokens::{ApiLogin, TokenError, TokenInfo};
 pub use vms::VmInfo;
 pub use web_error::WebError;
 pub use web_log_in::{Identities, LinkInfo};

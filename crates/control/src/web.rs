@@ -10,7 +10,7 @@ use crate::{revocation::Revocations, web_password::Passwords, web_penalties::Pen
 pub(crate) struct Web {
     pub(crate) passwords: Passwords,
     pub(crate) penalties: Penalties,
-    /// Those who were let in by a cookie, by its hash.
+    /// Those who were let in by a cookie, or a token, by its hash.
     pub(crate) sessions: Revocations<SecretHash>,
 }
 

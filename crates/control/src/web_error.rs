@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use berth_model::NameError;
-use berth_store::{MAX_INVITATIONS, StoreError};
+use berth_store::{MAX_INVITATIONS, MAX_TOKENS, StoreError};
 
 use crate::{
     error::{Error, Kind},
+    tokens::TokenError,
     web_password::PasswordError,
 };
 
@@ -31,6 +32,9 @@ pub enum WebError {
     /// The new password is not one to have.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The new token is not one to have.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The new name is not one to have.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -47,6 +51,9 @@ pub enum WebError {
         "There are {MAX_INVITATIONS} invitations that nobody has used yet. Take some of them back first."
     )]
     TooManyInvitations,
+    /// The account has too many.
+    #[error("You have {MAX_TOKENS} tokens, and more are not possible. Remove one first.")]
+    TooManyTokens,
     /// So many log in at this moment that this one would have to wait for too long.
     #[error("Too many people are logging in at this moment. Try again in a few seconds.")]
     Busy,
@@ -63,8 +70,8 @@ impl WebError {
             WebError::Refused => Kind::Unauthenticated,
             WebError::NotFresh | WebError::Yourself => Kind::Denied,
             WebError::LinkGone | WebError::Missing => Kind::Missing,
-            WebError::Password(_) | WebError::Name(_) => Kind::Invalid,
-            WebError::TooManyInvitations => Kind::Conflict,
+            WebError::Password(_) | WebError::Name(_) | WebError::Token(_) => Kind::Invalid,
+            WebError::TooManyInvitations | WebError::TooManyTokens => Kind::Conflict,
             WebError::TooManyTries { .. } | WebError::Busy => Kind::Unavailable,
             WebError::Other(error) => error.kind(),
         }
@@ -81,6 +88,7 @@ impl From<StoreError> for WebError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::TooManyInvitations => WebError::TooManyInvitations,
+            StoreError::TooManyTokens { .. } => WebError::TooManyTokens,
             error => WebError::Other(error.into()),
         }
     }

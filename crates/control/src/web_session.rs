@@ -16,10 +16,12 @@ use rand::{RngExt, distr::Alphanumeric};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use time::OffsetDateTime;
-use tokio::time::sleep;
 use tracing::warn;
 
-use crate::{Control, actor::Actor, clock::Clock, error::Error, revocation::Revocation, web_error::WebError};
+use crate::{
+    Control, access::expiry, actor::Actor, clock::Clock, error::Error, revocation::Revocation,
+    web_error::WebError,
+};
 
 /// How long a session lasts.
 pub const SESSION_LIFE: SessionLife =
@@ -29,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(30 * 60);
 /// When a session was last seen is written down this often.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
 /// Letters and digits in a random secret: 62⁴³ > 2²⁵⁶.
-const SECRET_LEN: usize = 43;
+pub(crate) const SECRET_LEN: usize = 43;
 /// Bytes of a CSRF token that make each another one.
 const NONCE: usize = 16;
 
@@ -157,19 +159,7 @@ impl WebLogin {
     pub async fn ended(&self) {
         tokio::select! {
             () = self.revocation.revoked() => {}
-            () = self.over() => {}
-        }
-    }
-
-    async fn over(&self) {
-        // Looked at again and again, since a clock may be set.
-        const LOOK: Duration = Duration::from_secs(30);
-        let end = ends_at(&self.session);
-        while let Ok(left) = Duration::try_from(end - self.clock.now()) {
-            if left.is_zero() {
-                return;
-            }
-            sleep(left.min(LOOK)).await;
+            () = expiry(Some(ends_at(&self.session)), self.clock) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     KeyRow, Role, SecretHash, Store, StoreError, VmRow,
     convert::{number, optional_time, text, time, to_millis},
     ids::next_id,
-    keys, links, sessions, vms,
+    keys, links, sessions, tokens, vms,
 };
 
 /// A live account.
@@ -35,8 +35,8 @@ pub struct RemovedAccount {
     pub keys: Vec<KeyRow>,
     /// Its VMs, in the order of their names. They are marked as being removed.
     pub vms: Vec<VmRow>,
-    /// The cookies of its sessions. They are gone.
-    pub sessions: Vec<SecretHash>,
+    /// The cookies of its sessions, and its tokens. They are gone.
+    pub cookies_and_tokens: Vec<SecretHash>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -97,11 +97,12 @@ impl Store {
             .await?;
         let keys = keys::remove_all(&mut tx, name).await?;
         let vms = vms::begin_removing_all(&mut tx, name, at).await?;
-        let sessions = sessions::end_all(&mut tx, name, None).await?;
+        let mut cookies_and_tokens = sessions::end_all(&mut tx, name, None).await?;
+        cookies_and_tokens.extend(tokens::remove_all(&mut tx, name).await?);
         links::remove_all(&mut tx, name).await?;
         sqlx::query("DELETE FROM passwords WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(RemovedAccount { keys, vms, sessions })
+        Ok(RemovedAccount { keys, vms, cookies_and_tokens })
     }
 
     /// The live accounts in the order of their names.

@@ -10,8 +10,9 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     Store, StoreError,
-    convert::{Unknown, number, text, time, to_millis},
+    convert::{number, text, time, to_millis},
     ids::next_id,
+    words::words,
 };
 
 /// So many lines are read at once.
@@ -44,38 +45,6 @@ impl FromStr for AuditId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
     }
-}
-
-/// An enum whose variants have a word each, in the database and in JSON.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The word for it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Unknown;
-
-            fn from_str(text: &str) -> Result<Self, Unknown> {
-                Self::ALL.iter().copied().find(|one| one.as_str() == text).ok_or(Unknown)
-            }
-        }
-    };
 }
 
 words! {
@@ -387,12 +356,5 @@ mod tests {
     #[test]
     fn what_is_searched_for_is_taken_as_it_stands() {
         assert_eq!(containing("50%_of!X"), "%50!%!_of!!x%");
-    }
-
-    #[test]
-    fn every_kind_has_a_word_of_its_own() {
-        for kind in AuditKind::ALL {
-            assert_eq!(kind.as_str().parse(), Ok(*kind));
-        }
     }
 }

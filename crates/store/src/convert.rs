@@ -44,11 +44,6 @@ where
     T::try_from(number).map_err(|source| unreadable(what, source))
 }
 
-/// A word in a column that is none of those that it may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("It is none of the words that it may be.")]
-pub struct Unknown;
-
 /// The nearest number that a column can hold.
 pub(crate) fn saturate<T: TryInto<i64>>(number: T) -> i64 {
     number.try_into().unwrap_or(i64::MAX)

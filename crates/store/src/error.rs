@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use berth_model::{AccountName, TeamName};
 
-use crate::{keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS};
+use crate::{keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS, tokens::MAX_TOKENS};
 
 /// Why the store did not do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum StoreError {
     /// The account has [`MAX_KEYS`] keys.
     #[error("The account {account} has {MAX_KEYS} keys, and more are not possible. Remove one first.")]
     TooManyKeys {
+        /// The account.
+        account: AccountName,
+    },
+    /// The account has [`MAX_TOKENS`] tokens.
+    #[error("The account {account} has {MAX_TOKENS} tokens, and more are not possible. Remove one first.")]
+    TooManyTokens {
         /// The account.
         account: AccountName,
     },

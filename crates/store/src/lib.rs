@@ -7,7 +7,7 @@
 //! ```text
 //!   names ─┬─ accounts ─┬─ keys      a key's row goes when the key is removed
 //!          │            ├─ vms       a VM's row stays: its name keeps its host key
-//!          │            └─ passwords, login sessions, links: hashes only
+//!          │            └─ passwords, login sessions, links, tokens: hashes only
 //!          └─ teams ──────┘
 //!   audit        what happened; refers to nothing, so that it outlives what it is about
 //! ```
@@ -40,11 +40,12 @@ mod sessions;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod vms;
+mod words;
 
 pub use accounts::{AccountRow, RemovedAccount};
 pub use audit::{AUDIT_PAGE, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Way};
-pub use convert::Unknown;
 pub use error::StoreError;
 pub use hash::{SecretHash, SecretHashError};
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
@@ -56,4 +57,6 @@ pub use sessions::{
     BegunSession, LoginSessionRow, LoginWay, MAX_LOGIN_SESSIONS, NewLoginSession, SessionId, SessionLife,
 };
 pub use sqlite::Store;
+pub use tokens::{MAX_TOKEN_LABEL, MAX_TOKENS, NewToken, Scope, TokenId, TokenRow};
 pub use vms::{NewVm, Noted, VmRow};
+pub use words::Unknown;

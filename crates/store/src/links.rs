@@ -11,11 +11,12 @@ use time::OffsetDateTime;
 
 use crate::{
     BegunSession, NewLoginSession, Role, SecretHash, Store, StoreError, accounts,
-    convert::{Unknown, text, time, to_millis},
+    convert::{text, time, to_millis},
     ids::next_id,
     passwords,
     roles::lock_unblocked,
     sessions,
+    words::Unknown,
 };
 
 /// So many links of one purpose an account has at once; with one more, the oldest ends.

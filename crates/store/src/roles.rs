@@ -1,45 +1,24 @@
 //! What an account may do on the website, and whether anybody gets in with it at all.
 
-use std::str::FromStr;
-
 use berth_model::{AccountName, Fingerprint};
-use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
     SecretHash, Store, StoreError,
     accounts::lock_account,
-    convert::{Unknown, text, to_millis},
-    links, sessions,
+    convert::{text, to_millis},
+    links, sessions, tokens,
+    words::words,
 };
 
-/// What an account may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// What is its own.
-    Member,
-    /// Everything, with everybody's.
-    Operator,
-}
-
-impl Role {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Member => "member",
-            Self::Operator => "operator",
-        }
-    }
-}
-
-impl FromStr for Role {
-    type Err = Unknown;
-
-    fn from_str(text: &str) -> Result<Self, Unknown> {
-        [Self::Member, Self::Operator].into_iter().find(|role| role.as_str() == text).ok_or(Unknown)
+words! {
+    /// What an account may do.
+    Role {
+        /// What is its own.
+        Member = "member",
+        /// Everything, with everybody's.
+        Operator = "operator",
     }
 }
 
@@ -48,13 +27,13 @@ impl FromStr for Role {
 pub struct ShutOut {
     /// Its keys. They are still there, and count again once it is unblocked.
     pub keys: Vec<Fingerprint>,
-    /// The cookies of its sessions. They are gone.
-    pub sessions: Vec<SecretHash>,
+    /// The cookies of its sessions, which are gone, and its tokens, which count again as its keys do.
+    pub cookies_and_tokens: Vec<SecretHash>,
 }
 
 impl Store {
-    /// Gives an account a role and gives the cookies of its sessions, which end. Links that it made end too where it is
-    /// no longer an operator. Nothing ends where it has the role already.
+    /// Gives an account a role, and gives the cookies of its sessions, which end, and its tokens, which mean something
+    /// else from now on. Its links end too, and those that it made. Nothing ends where it has the role already.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`].
@@ -69,14 +48,15 @@ impl Store {
         if changed.rows_affected() == 0 {
             return Ok(vec![]);
         }
-        let ended = sessions::end_all(&mut tx, account, None).await?;
+        let mut ended = sessions::end_all(&mut tx, account, None).await?;
+        ended.extend(tokens::hashes_of(&mut tx, account).await?);
         links::remove_all(&mut tx, account).await?;
         tx.commit().await?;
         Ok(ended)
     }
 
     /// Blocks an account and gives what let people in; asked again it keeps the first time. Its sessions and its links
-    /// are gone, its keys count for nothing.
+    /// are gone, its keys and tokens count for nothing.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`].
@@ -96,11 +76,12 @@ impl Store {
             .bind(account.as_str())
             .fetch_all(&mut *tx)
             .await?;
-        let sessions = sessions::end_all(&mut tx, account, None).await?;
+        let mut cookies_and_tokens = sessions::end_all(&mut tx, account, None).await?;
+        cookies_and_tokens.extend(tokens::hashes_of(&mut tx, account).await?);
         links::remove_all(&mut tx, account).await?;
         tx.commit().await?;
         let keys = keys.iter().map(|key| text("fingerprint", key)).collect::<Result<_, _>>()?;
-        Ok(ShutOut { keys, sessions })
+        Ok(ShutOut { keys, cookies_and_tokens })
     }
 
     /// Lets people in to an account again; `false` where it was not blocked.

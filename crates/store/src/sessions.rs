@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 
 use crate::{
     Role, SecretHash, Store, StoreError,
-    convert::{Unknown, text, time, to_millis},
+    convert::{text, time, to_millis},
     ids::next_id,
     roles::lock_unblocked,
+    words::words,
 };
 
 /// So many sessions an account has at once; with one more, the one that was not used for the longest time ends.
@@ -38,44 +39,19 @@ impl FromStr for SessionId {
     }
 }
 
-/// How somebody logged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LoginWay {
-    /// With the account's password.
-    Password,
-    /// With a link that works once.
-    Link,
-    /// With an invitation, which made the account.
-    Invitation,
-    /// With a passkey.
-    Passkey,
-    /// With an account elsewhere (OpenID Connect).
-    Oidc,
-}
-
-impl LoginWay {
-    /// The word for it in the database and in the audit trail.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Password => "password",
-            Self::Link => "link",
-            Self::Invitation => "invitation",
-            Self::Passkey => "passkey",
-            Self::Oidc => "oidc",
-        }
-    }
-}
-
-impl FromStr for LoginWay {
-    type Err = Unknown;
-
-    fn from_str(text: &str) -> Result<Self, Unknown> {
-        [Self::Password, Self::Link, Self::Invitation, Self::Passkey, Self::Oidc]
-            .into_iter()
-            .find(|way| way.as_str() == text)
-            .ok_or(Unknown)
+words! {
+    /// How somebody logged in.
+    LoginWay {
+        /// With the account's password.
+        Password = "password",
+        /// With a link that works once.
+        Link = "link",
+        /// With an invitation, which made the account.
+        Invitation = "invitation",
+        /// With a passkey.
+        Passkey = "passkey",
+        /// With an account elsewhere (OpenID Connect).
+        Oidc = "oidc",
     }
 }
 

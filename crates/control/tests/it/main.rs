@@ -12,4 +12,5 @@ mod web;
 mod web_acting;
 mod web_links;
 mod web_log_in;
+mod web_tokens;
 mod world;

@@ -331,7 +331,8 @@ async fn many_at_once_are_bounded_and_each_is_answered() {
 async fn over_ssh_somebody_gets_a_link_to_their_own_account_only() {
     let (world, alices, bobs) = World::new().await;
     let (alice, bob) = (world.log_in(&alices).await, world.log_in(&bobs).await);
-    assert!(!alice.actor().is_operator(), "not with the key alone");
+    let as_operator = world.control.acting(alice.actor()).accounts().await;
+    assert!(matches!(as_operator, Err(WebError::Missing)), "not with the key alone");
     let link = world.control.acting(bob.actor()).make_link(&account("bob"), LinkFor::LogIn).await.unwrap();
     let new = world.control.log_in_by_link(&crate::web::token(&link), client(HOME)).await.unwrap();
     assert_eq!((new.login.account(), new.login.way()), (&account("bob"), LoginWay::Link));

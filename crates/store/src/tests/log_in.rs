@@ -312,7 +312,7 @@ async fn a_blocked_account_is_not_let_in_by_anything_until_it_is_unblocked() {
         store.add_link(&made, at(0)).await.unwrap();
 
         let out = store.block_account(&bob(), at(2)).await.unwrap();
-        assert_eq!((out.keys, out.sessions), (vec![key.fingerprint], vec![hash("cookie")]));
+        assert_eq!((out.keys, out.cookies_and_tokens), (vec![key.fingerprint], vec![hash("cookie")]));
         store.block_account(&bob(), at(3)).await.unwrap();
         let accounts = store.accounts().await.unwrap();
         assert_eq!(accounts[1].blocked_at, Some(at(2)), "the first time counts");
@@ -365,7 +365,7 @@ async fn a_removed_account_leaves_nothing_that_lets_in() {
         add_link(&store, LinkPurpose::LogIn(bob()), "link").await;
         store.set_password(&bob(), &argon("1"), None, at(0)).await.unwrap();
         begin(&store, &bob(), "again", at(0)).await;
-        assert_eq!(store.remove_account(&bob(), at(1)).await.unwrap().sessions, [hash("again")]);
+        assert_eq!(store.remove_account(&bob(), at(1)).await.unwrap().cookies_and_tokens, [hash("again")]);
         assert!(store.login_session(hash("again")).await.unwrap().is_none());
         assert!(store.link(hash("link"), at(1)).await.unwrap().is_none());
         assert!(store.password(&bob()).await.unwrap().is_none());

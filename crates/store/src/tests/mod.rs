@@ -7,6 +7,7 @@ mod limits;
 mod log_in;
 mod opening;
 mod schema;
+mod tokens;
 mod vms;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -9,6 +9,8 @@ const LOG_IN: &str = "
     VALUES (1, 'alice', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'link', 0, 0, 0, '::1', '');
     INSERT INTO links (id, token_hash, purpose, account, made_at, expires_at)
     VALUES (1, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'log_in', 'alice', 0, 1);
+    INSERT INTO tokens (id, account, label, token_hash, scopes, made_at)
+    VALUES (1, 'alice', 'ci', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'vms:read', 0);
     INSERT INTO audit (id, at, kind, way, subject, detail, last_at) VALUES (1, 0, 'log_in', 'ssh', '', '', 0)";
 
 /// Each is one change of a sound database to an impossible one.
@@ -62,6 +64,10 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE links SET role = 'operator'",
     "UPDATE links SET preset_name = 'carol'",
     "UPDATE links SET expires_at = made_at",
+    "UPDATE tokens SET label = ''",
+    "UPDATE tokens SET scopes = ''",
+    "UPDATE tokens SET expires_at = made_at",
+    "UPDATE tokens SET last_used_at = 1",
     "UPDATE audit SET way = 'guess'",
     "UPDATE audit SET times = 0",
     "UPDATE audit SET last_at = -1",
