@@ -1,11 +1,22 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+mod account;
+mod key;
+mod vm;
 
-use berth_control::Limits;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
-use crate::config::{Overrides, Size, Span};
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::{
+    account::{AccountArgs, AccountCommand, LimitsArgs, NameForArgs, RemoveAccountArgs, SshConfigArgs},
+    key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
+    vm::{
+        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RemoveVmArgs, SnoozeArgs, StartVmArgs, Switch, VmArgs,
+        VmCommand,
+    },
+};
+use crate::config::Overrides;
 
 /// A shell in your own VM, one ssh away.
 #[derive(Debug, Parser)]
@@ -111,232 +122,6 @@ pub(crate) enum AdminCommand {
     Vm(VmCommand),
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum AccountCommand {
-    /// Add an account
-    Add(AccountArgs),
-    /// List the accounts
-    List,
-    /// Remove an account, its keys, and its VMs with everything on their disks; its name stays reserved
-    Remove(RemoveAccountArgs),
-    /// Print an ssh_config(5) that leads to the account's VMs from this machine
-    SshConfig(SshConfigArgs),
-    /// Show or set what an account may have
-    Limits(LimitsArgs),
-    /// Print the account name for a Unix login
-    NameFor(NameForArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AccountArgs {
-    /// Name of the account
-    #[arg(value_name = "NAME")]
-    pub(crate) account: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RemoveAccountArgs {
-    /// Name of the account
-    #[arg(value_name = "NAME")]
-    pub(crate) account: String,
-    /// Do not ask on a terminal; elsewhere nothing is asked
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SshConfigArgs {
-    /// Name of the account
-    #[arg(value_name = "NAME")]
-    pub(crate) account: String,
-    /// The path that the output will be kept at, which ssh has to be told for the way through the gateway
-    #[arg(long, value_name = "FILE")]
-    pub(crate) for_file: PathBuf,
-    /// Key to offer, and none but those given; can be repeated
-    #[arg(long, value_name = "FILE")]
-    pub(crate) identity: Vec<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LimitsArgs {
-    /// Name of the account
-    #[arg(value_name = "NAME")]
-    pub(crate) account: String,
-    /// VMs that it may have: a number, or unlimited
-    #[arg(long, value_name = "N", value_parser = count_or_unlimited)]
-    pub(crate) vms: Option<u32>,
-    /// Virtual CPUs of all its VMs together: a number, or unlimited
-    #[arg(long, value_name = "N", value_parser = count_or_unlimited)]
-    pub(crate) cpus: Option<u32>,
-    /// Memory of all its VMs together, such as 20GiB, or unlimited
-    #[arg(long, value_name = "SIZE", value_parser = size_or_unlimited)]
-    pub(crate) memory: Option<u64>,
-    /// Disk of all its VMs together, such as 200GiB, or unlimited
-    #[arg(long, value_name = "SIZE", value_parser = size_or_unlimited)]
-    pub(crate) disk: Option<u64>,
-    /// Forget what is set for this account alone: what the configuration says holds again
-    #[arg(long, conflicts_with_all = ["vms", "cpus", "memory", "disk"])]
-    pub(crate) default: bool,
-}
-
-fn count_or_unlimited(text: &str) -> Result<u32, String> {
-    if text == "unlimited" {
-        return Ok(Limits::NONE.vms);
-    }
-    text.parse().map_err(|_| "give a whole number, or unlimited".to_owned())
-}
-
-fn size_or_unlimited(text: &str) -> Result<u64, String> {
-    if text == "unlimited" {
-        return Ok(Limits::NONE.memory);
-    }
-    text.parse::<Size>().map(Size::bytes).map_err(|error| format!("{error}, or unlimited"))
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NameForArgs {
-    /// Unix login
-    pub(crate) login: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Add public keys to an account
-    Add(AddKeyArgs),
-    /// List the keys of an account
-    List(AccountArgs),
-    /// Remove a key; connections that it opened end at once
-    Remove(RemoveKeyArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AddKeyArgs {
-    /// Name of the account
-    #[arg(value_name = "NAME")]
-    pub(crate) account: String,
-    /// What to call the key; without it, its comment
-    #[arg(long = "name", value_name = "LABEL")]
-    pub(crate) label: Option<String>,
-    /// File with one or more public keys, or - for standard input
-    #[arg(value_name = "FILE|-")]
-    pub(crate) file: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RemoveKeyArgs {
-    /// Name of the account
-    #[arg(value_name = "NAME")]
-    pub(crate) account: String,
-    /// The key's fingerprint, id or label
-    #[arg(value_name = "KEY")]
-    pub(crate) which: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum VmCommand {
-    /// Add a VM to an account and print its host name
-    Add(AddVmArgs),
-    /// List VMs
-    List(ListVmsArgs),
-    /// Start or wake a VM and wait until it answers ssh
-    Start(StartVmArgs),
-    /// Put a VM to sleep: everything in it stays as it is, and goes on when it is woken
-    Sleep(VmArgs),
-    /// Wake a VM that is asleep; ssh to it does so too
-    Wake(VmArgs),
-    /// Say why a VM is awake, asleep or off
-    Why(VmArgs),
-    /// Keep a VM awake for a while
-    Snooze(SnoozeArgs),
-    /// Have a VM start with the server, never sleep, and be started again when it stops; or no more
-    AlwaysOn(AlwaysOnArgs),
-    /// Stop a VM and wait until it is off
-    Stop(VmArgs),
-    /// Remove a VM with everything on its disk
-    Remove(RemoveVmArgs),
-    /// Print the end of a VM's console since its last start
-    Log(VmArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AddVmArgs {
-    /// Name of the account that it is for
-    #[arg(value_name = "ACCOUNT")]
-    pub(crate) account: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListVmsArgs {
-    /// Only the VMs of this account
-    #[arg(value_name = "ACCOUNT")]
-    pub(crate) account: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VmArgs {
-    /// A host name of the VM, or vm-0.alice for short
-    #[arg(value_name = "VM")]
-    pub(crate) vm: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StartVmArgs {
-    /// A host name of the VM, or vm-0.alice for short
-    #[arg(value_name = "VM")]
-    pub(crate) vm: String,
-    /// If it is asleep, do not wake it but boot it; what was open in it is given up
-    #[arg(long)]
-    pub(crate) from_disk: bool,
-    /// Do not ask on a terminal; elsewhere nothing is asked
-    #[arg(long, requires = "from_disk")]
-    pub(crate) yes: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SnoozeArgs {
-    /// A host name of the VM, or vm-0.alice for short
-    #[arg(value_name = "VM")]
-    pub(crate) vm: String,
-    /// For how long from now, such as 2h or 30min, at most a week; or off
-    #[arg(value_name = "TIME|off", value_parser = time_or_off)]
-    pub(crate) time: Duration,
-}
-
-/// Zero for off.
-fn time_or_off(text: &str) -> Result<Duration, String> {
-    if text == "off" {
-        return Ok(Duration::ZERO);
-    }
-    let time = text.parse::<Span>().map_err(|error| format!("{error}, or off"))?.duration();
-    if time < Duration::from_secs(1) { Err("give at least 1s, or off".to_owned()) } else { Ok(time) }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AlwaysOnArgs {
-    /// A host name of the VM, or vm-0.alice for short
-    #[arg(value_name = "VM")]
-    pub(crate) vm: String,
-    /// Whether it is to be always-on
-    #[arg(value_name = "on|off")]
-    pub(crate) switch: Switch,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Switch {
-    On,
-    Off,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RemoveVmArgs {
-    /// A host name of the VM, or vm-0.alice for short
-    #[arg(value_name = "VM")]
-    pub(crate) vm: String,
-    /// Do not ask on a terminal; elsewhere nothing is asked
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ShimArgs {
     /// What the engine wants the shim to know
@@ -380,6 +165,8 @@ mod tests {
             "admin vm why vm-0.alice",
             "admin vm always-on vm-0.alice on",
             "admin vm snooze vm-0.alice 2h",
+            "admin vm snooze vm-0.alice 45m",
+            "admin vm snooze vm-0.alice 1d",
             "admin vm snooze vm-0.alice off",
             "admin account limits alice",
             "admin account limits alice --vms 7 --cpus unlimited --memory 20GiB --disk unlimited",

@@ -4,20 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use berth_control::{AccountInfo, Control, Limits, OwnLimits, Progress, Status, VmInfo};
 use berth_model::{AccountName, VmName};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep},
-};
+use tokio::sync::mpsc;
 
 use super::wire::{AccountLimits, Answer, Failure, FailureKind, Request, WayIn};
 use crate::known_hosts::KnownHosts;
 
 /// So much of a name that does not exist is said back, in characters.
 const MAX_SAID_BACK: usize = 80;
-
-/// So long is a VM that somebody uses at this moment tried to be put to sleep, and so often.
-const IN_USE_FOR_A_MOMENT: Duration = Duration::from_secs(2);
-const GLANCE: Duration = Duration::from_millis(50);
 
 /// Where requests are carried out.
 pub(crate) struct Desk {
@@ -107,7 +100,7 @@ impl Desk {
             }
             Request::VmSleep { vm } => {
                 let vm = self.find_vm(&vm).await?;
-                self.put_to_sleep(&vm).await?;
+                control.sleep_vm(&vm).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmStop { vm } => {
@@ -159,18 +152,6 @@ impl Desk {
         vms.into_iter()
             .find(|vm| vm.name == *name)
             .ok_or_else(|| Failure::new(FailureKind::Missing, format!("{name} was removed in the meantime.")))
-    }
-
-    /// A connection that has just ended keeps its VM awake until its last words are through, which is a matter of a
-    /// moment; nobody who types this wants to be told of it.
-    async fn put_to_sleep(&self, vm: &VmName) -> Result<(), Failure> {
-        let deadline = Instant::now() + IN_USE_FOR_A_MOMENT;
-        loop {
-            match self.control.sleep_vm(vm).await {
-                Err(berth_control::Error::InUse(_)) if Instant::now() < deadline => sleep(GLANCE).await,
-                slept => return Ok(slept?),
-            }
-        }
     }
 
     async fn way_in(&self, name: &AccountName) -> Result<WayIn, Failure> {
