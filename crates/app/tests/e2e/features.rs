@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{
     Test,
-    world::{VM, World, wait_for},
+    run::wait_for,
+    world::{VM, World},
 };
 
 pub(crate) const TESTS: &[(&str, Test)] = &[

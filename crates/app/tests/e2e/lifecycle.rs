@@ -7,7 +7,8 @@ use std::{
 
 use crate::{
     Test,
-    world::{VM, World, run, wait_for},
+    run::{run, wait_for},
+    world::{VM, World},
 };
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
@@ -97,20 +98,9 @@ fn outlive(world: &World) {
     assert_eq!(machines(), before);
 }
 
-/// One more VM of the tutorial's account, whose host key its owner's ssh knows.
-fn new_vm(world: &World) -> String {
-    let name = world.admin(&["vm", "add", "leeolayvar"]).ok();
-    let name = name.trim();
-    let known = world.path("state/known_hosts");
-    let learn =
-        format!("ssh-keygen -R {name} >/dev/null 2>&1; grep {name} {} >>.ssh/known_hosts", known.display());
-    world.sh(&learn).ok();
-    name.to_owned()
-}
-
 fn killed_shim(world: &World) {
     let _guard = world.alone();
-    let name = &new_vm(world);
+    let name = &world.new_vm();
     world.sh(&format!("ssh {name} 'echo precious >file; sync'")).ok();
     let folders = || {
         let mut all: Vec<_> =
@@ -139,7 +129,7 @@ fn killed_shim(world: &World) {
 
 fn failed_boot(world: &World) {
     let _guard = world.alone();
-    let name = &new_vm(world);
+    let name = &world.new_vm();
     // A member with sudo can do this to their own VM: without an init it cannot boot.
     let run = world.sh(&format!(
         "ssh {name} 'sudo mv /usr/lib/systemd/systemd /usr/lib/systemd/gone; sudo rm -f /sbin/init; sync'"

@@ -4,16 +4,26 @@
 //! a home folder whose `~/.ssh/config` is the tutorial's. Boots are slow without KVM, so the tests share one server and
 //! its VMs: most run side by side on `leeolayvar`'s vm-0, those that pull a plug run alone ([`World::alone`]).
 //!
+//! Sleep by itself, and what happens when memory is short, need another configuration: those tests have a second server
+//! ([`Worlds::small`]), one at a time, beside the others.
+//!
 //! Needs root (for the namespace) and an image; a missing one is an error that says what to do.
 // So that clippy sees the helpers as the tests that they are.
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "these tests run what a person would")]
 
+mod bench;
 mod features;
+mod forks;
+mod idle;
 mod isolation;
 mod lifecycle;
 mod load;
 mod refusals;
+mod room;
+mod run;
+mod scripts;
+mod sleep;
 mod terminal;
 mod tutorial;
 mod world;
@@ -24,9 +34,9 @@ use std::{
     sync::Arc,
 };
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 
-use crate::world::World;
+use crate::world::{World, Worlds};
 
 /// A test: fails by panicking.
 type Test = fn(&World);
@@ -38,19 +48,43 @@ fn main() -> ExitCode {
         eprintln!("These tests need root, for a network namespace, and sudo does not run: {error}");
         return ExitCode::FAILURE;
     }
-    let tests =
-        [tutorial::TESTS, features::TESTS, refusals::TESTS, isolation::TESTS, load::TESTS, lifecycle::TESTS];
-    let tests: Vec<_> = tests.into_iter().flatten().copied().collect();
-    let world = if arguments.list { None } else { Some(Arc::new(World::new())) };
-    let trials = tests.into_iter().map(|(name, test)| trial(name, test, world.clone())).collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if conclusion.has_failed()
-        && let Some(world) = &world
-    {
-        world.print_log();
+    let worlds = Arc::new(Worlds::default());
+    let small = [idle::TESTS, room::TESTS];
+    let main = [
+        tutorial::TESTS,
+        features::TESTS,
+        refusals::TESTS,
+        isolation::TESTS,
+        load::TESTS,
+        lifecycle::TESTS,
+        sleep::TESTS,
+        forks::TESTS,
+        scripts::TESTS,
+        bench::TESTS,
+    ];
+    // The small ones wait most of their time, so they begin with the first of the others.
+    let small = small.into_iter().flatten().map(|(name, test)| trial(name, *test, &worlds, Worlds::small));
+    let main = main.into_iter().flatten().map(|(name, test)| trial(name, *test, &worlds, Worlds::main));
+    let (small, main): (Vec<_>, Vec<_>) = (small.collect(), main.collect());
+    let conclusion = libtest_mimic::run(&arguments, in_turns(small, main));
+    if conclusion.has_failed() {
+        worlds.all().for_each(World::print_log);
     }
-    drop(world);
+    drop(worlds);
     conclusion.exit_code()
+}
+
+/// One of each, for as long as there are both: tests begin in this order, two at a time on two CPUs.
+fn in_turns(one: Vec<Trial>, other: Vec<Trial>) -> Vec<Trial> {
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut all = vec![];
+    loop {
+        let before = all.len();
+        all.extend(one.next().into_iter().chain(other.next()));
+        if all.len() == before {
+            return all;
+        }
+    }
 }
 
 /// This program again, as root, with the images of who called it.
@@ -66,10 +100,15 @@ fn as_root() -> Command {
     command
 }
 
-fn trial(name: &'static str, test: Test, world: Option<Arc<World>>) -> Trial {
+fn trial(
+    name: &'static str,
+    test: Test,
+    worlds: &Arc<Worlds>,
+    which: for<'a> fn(&'a Worlds) -> &'a World,
+) -> Trial {
+    let worlds = worlds.clone();
     Trial::test(name, move || {
-        let world = world.ok_or_else(|| Failed::from("no world was made for a listing"))?;
-        test(&world);
+        test(which(&worlds));
         Ok(())
     })
 }

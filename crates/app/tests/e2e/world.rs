@@ -4,103 +4,142 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
-        Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
     },
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::terminal::Terminal;
+use crate::{
+    run::{Run, run, wait_for},
+    terminal::Terminal,
+};
 
 /// The tutorial's file, to the letter.
 pub(crate) const CONFIG: &str =
     "Host *.kd.io\n  User leeolayvar\n  ProxyCommand ssh %r@ssh.koding.com nc %h %p\n";
+/// What the small world begins with, below `[host]`.
+pub(crate) const SMALL: &str = "memory = \"2 GiB\"\n[idle]\nsleep_after = \"never\"\n";
 /// The VM that most tests share.
 pub(crate) const VM: &str = "vm-0.leeolayvar.koding.kd.io";
+
+/// The worlds of a run, each made when it is first needed.
+#[derive(Default)]
+pub(crate) struct Worlds {
+    main: OnceLock<World>,
+    small: OnceLock<World>,
+}
+
+impl Worlds {
+    /// With the configuration of the tutorial, shared by most tests.
+    pub(crate) fn main(&self) -> &World {
+        self.main.get_or_init(World::new)
+    }
+
+    /// With memory for two VMs, and a policy that each test sets; they have it one at a time.
+    pub(crate) fn small(&self) -> &World {
+        let templates = self.main().path("state/templates");
+        self.small.get_or_init(|| World::small(&templates))
+    }
+
+    /// Those that were made.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &World> {
+        self.main.get().into_iter().chain(self.small.get())
+    }
+}
 
 /// A namespace with a server; both end with it.
 pub(crate) struct World {
     folder: TempDir,
+    /// On a tmpfs, for the memory of VMs.
+    memory: TempDir,
     namespace: String,
     server: Mutex<Option<Child>>,
     plugs: RwLock<()>,
     homes: AtomicU32,
 }
 
-/// What a command gave.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Run {
-    /// That it succeeded and had nothing to complain of; gives what it printed.
-    #[track_caller]
-    pub(crate) fn quiet(self) -> String {
-        assert!(self.code == Some(0) && self.err.is_empty(), "{self:#?}");
-        self.out
-    }
-
-    /// That it succeeded; gives what it printed.
-    #[track_caller]
-    pub(crate) fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        self.out
-    }
-
-    /// That it failed; gives what it complained of.
-    #[track_caller]
-    pub(crate) fn fails(self) -> String {
-        assert!(self.code.is_some_and(|code| code != 0), "{self:#?}");
-        self.err
-    }
-}
-
-impl From<Output> for Run {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
 impl World {
-    /// Makes the namespace, starts the server, makes the tutorial's account with a key and a VM, and a neighbour.
-    pub(crate) fn new() -> Self {
+    /// The tutorial's account with a key and a VM, and a neighbour.
+    fn new() -> Self {
+        let world = Self::empty("");
+        world.write_config("");
+        world.start_server();
+        // From here on VMs are forked.
+        wait_for("there is something to fork", Duration::from_secs(300), || world.has_template());
+        for (account, home) in [("leeolayvar", "home"), ("mallory", "mallory")] {
+            world.add_member(account, home);
+        }
+        world.admin(&["vm", "start", VM]).ok();
+        world
+    }
+
+    /// The tutorial's account with a key and a VM, which is asleep.
+    fn small(templates: &Path) -> Self {
+        let world = Self::empty("-small");
+        world.write_config(SMALL);
+        fs::create_dir(world.path("state")).unwrap();
+        run(&[
+            "cp",
+            "-a",
+            "--sparse=always",
+            templates.to_str().unwrap(),
+            world.path("state").to_str().unwrap(),
+        ]);
+        world.start_server();
+        world.add_member("leeolayvar", "home");
+        world
+    }
+
+    fn empty(suffix: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("berth-e2e-").tempdir().expect("a folder in /tmp");
-        let namespace = format!("berth-e2e-{}", std::process::id());
+        let memory = tempfile::Builder::new().prefix("berth-e2e-").tempdir_in("/dev/shm").expect("a tmpfs");
         let world = Self {
             folder,
-            namespace,
+            memory,
+            namespace: format!("berth-e2e-{}{suffix}", std::process::id()),
             server: Mutex::default(),
             plugs: RwLock::default(),
             homes: AtomicU32::new(0),
         };
         world.make_namespace();
-        world.write_config();
-        world.start_server();
-        world.new_home("home");
-        for (account, key) in [("leeolayvar", "home"), ("mallory", "mallory")] {
-            world.new_home(key);
-            world.admin(&["account", "add", account]).ok();
-            let public = world.path(&format!("{key}/.ssh/id_ed25519.pub"));
-            world.admin(&["key", "add", account, public.to_str().unwrap()]).ok();
-            let name = world.admin(&["vm", "add", account]).ok();
-            assert_eq!(name.trim(), format!("vm-0.{account}.koding.kd.io"));
-        }
-        world.admin(&["vm", "start", VM]).ok();
-        fs::copy(world.path("state/known_hosts"), world.path("home/.ssh/known_hosts")).unwrap();
-        fs::copy(world.path("state/known_hosts"), world.path("mallory/.ssh/known_hosts")).unwrap();
         world
+    }
+
+    fn has_template(&self) -> bool {
+        let entries = fs::read_dir(self.path("state/templates")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).any(|name| {
+            let name = name.to_string_lossy();
+            !name.starts_with('.') && !name.starts_with("building-")
+        })
+    }
+
+    /// An account with a key, and a VM that has never run.
+    fn add_member(&self, account: &str, home: &str) {
+        self.new_home(home);
+        self.admin(&["account", "add", account]).ok();
+        let public = self.path(&format!("{home}/.ssh/id_ed25519.pub"));
+        self.admin(&["key", "add", account, public.to_str().unwrap()]).ok();
+        let name = self.admin(&["vm", "add", account]).ok();
+        assert_eq!(name.trim(), format!("vm-0.{account}.koding.kd.io"));
+        fs::copy(self.path("state/known_hosts"), self.path(&format!("{home}/.ssh/known_hosts"))).unwrap();
+    }
+
+    /// One more VM of the tutorial's account, whose host key its owner's ssh knows.
+    pub(crate) fn new_vm(&self) -> String {
+        let name = self.admin(&["vm", "add", "leeolayvar"]).ok();
+        let name = name.trim();
+        let known = self.path("state/known_hosts");
+        let learn = format!(
+            "ssh-keygen -R {name} >/dev/null 2>&1; grep {name} {} >>.ssh/known_hosts",
+            known.display()
+        );
+        self.sh(&learn).ok();
+        name.to_owned()
     }
 
     /// To be held by a test that minds if a plug is pulled.
@@ -116,6 +155,31 @@ impl World {
     /// A path in the world's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Where the memory of VMs is.
+    pub(crate) fn memory_dir(&self) -> &Path {
+        self.memory.path()
+    }
+
+    /// Bytes of memory that VMs have on this host.
+    pub(crate) fn memory(&self) -> u64 {
+        let all = run(&["du", "-sB1", "--exclude=.*", self.memory.path().to_str().unwrap()]);
+        all.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Asks the database.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); print(*[r[0] for r in db.execute(sys.argv[2])], sep='\\n'); db.commit()";
+        run(&["python3", "-c", script, self.path("state/berth.db").to_str().unwrap(), statement])
+    }
+
+    /// The id of a VM of the tutorial's account.
+    pub(crate) fn id_of(&self, number: u32) -> String {
+        let statement = format!(
+            "SELECT id FROM vms WHERE owner = 'leeolayvar' AND number = {number} AND removed_at IS NULL"
+        );
+        self.sql(&statement).trim().to_owned()
     }
 
     /// The person of the tutorial types this into a shell.
@@ -210,6 +274,18 @@ impl World {
         wait_for(&format!("{vm} is {wanted}"), Duration::from_secs(120), || self.status(vm) == wanted);
     }
 
+    /// What `admin vm why` says.
+    pub(crate) fn why(&self, vm: &str) -> String {
+        self.admin(&["vm", "why", vm]).ok()
+    }
+
+    /// Starts the server again with other lines in its configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        self.kill_server();
+        self.write_config(lines);
+        self.start_server();
+    }
+
     /// Starts `berth serve` in the namespace and waits until it answers.
     pub(crate) fn start_server(&self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("serve.log")).unwrap();
@@ -232,6 +308,16 @@ impl World {
         // `ip netns exec` has become the server: the pid is the server's own.
         server.kill().unwrap();
         server.wait().unwrap();
+    }
+
+    /// Does something that ends the server.
+    pub(crate) fn as_the_server_ends<T>(&self, what: impl FnOnce() -> T) -> T {
+        let mut server = self.server.lock().unwrap().take().expect("the server runs");
+        // Until somebody has waited for it, a process is still there.
+        let waiting = std::thread::spawn(move || server.wait());
+        let result = what();
+        waiting.join().unwrap().unwrap();
+        result
     }
 
     /// For the log of a failed run.
@@ -275,16 +361,18 @@ impl World {
         run(&["ip", "-n", ns, "route", "add", "default", "via", "198.51.100.1"]);
     }
 
-    fn write_config(&self) {
+    fn write_config(&self, more: &str) {
         let images = std::env::var("BERTH_IMAGE_DIR").map_or_else(
             |_| PathBuf::from(std::env::var("HOME").expect("$HOME")).join(".cache/berth/images"),
             PathBuf::from,
         );
         let text = format!(
             "app_domain = \"koding.com\"\nvm_domain = \"kd.io\"\nteam = \"koding\"\nstate_dir = {:?}\nimage_dir = {:?}\n\
-             [ssh]\nlisten = [\"127.0.0.1:22\"]\n[http]\nlisten = [\"127.0.0.1:80\"]\n",
+             [ssh]\nlisten = [\"127.0.0.1:22\"]\n[http]\nlisten = [\"127.0.0.1:80\"]\n\
+             [host]\nmemory_dir = {:?}\n{more}",
             self.path("state"),
             images,
+            self.memory.path(),
         );
         fs::write(self.path("berth.toml"), text).unwrap();
     }
@@ -292,11 +380,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let list = self.admin(&["vm", "list", "--json"]);
-        for vm in
-            list.out.split('"').filter(|word| word.ends_with(".koding.kd.io") && word.starts_with("vm-"))
-        {
-            self.admin(&["vm", "stop", vm]);
+        for account in ["leeolayvar", "mallory"] {
+            self.admin(&["account", "remove", account, "--yes"]);
         }
         if let Some(mut server) = self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
         {
@@ -310,22 +395,4 @@ impl Drop for World {
 
 fn account_of(home: &str) -> &str {
     if home.starts_with("home") { "leeolayvar" } else { home }
-}
-
-/// Runs a command that has to succeed.
-#[track_caller]
-pub(crate) fn run(words: &[&str]) -> String {
-    let (program, arguments) = words.split_first().expect("a command");
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    Run::from(output.unwrap_or_else(|error| panic!("{program}: {error}"))).ok()
-}
-
-/// Waits until `done`, with the patience that an emulated machine takes.
-#[track_caller]
-pub(crate) fn wait_for(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < patience, "waited {patience:?} in vain until {what}");
-        sleep(Duration::from_millis(100));
-    }
 }
