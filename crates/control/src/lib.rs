@@ -39,9 +39,11 @@ mod vms;
 mod web;
 mod web_error;
 mod web_log_in;
+mod web_passkeys;
 mod web_password;
 mod web_penalties;
 mod web_session;
+mod webauthn;
 mod why;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -63,7 +65,7 @@ pub use audit::AuditInfo;
 pub use awake::SiteOpen;
 pub use berth_store::{
     AUDIT_PAGE, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose, LoginWay, OwnLimits,
-    Role, Scope, SessionId, SessionLife, TokenId, Way,
+    PasskeyId, Role, Scope, SessionId, SessionLife, TokenId, Way,
 };
 pub use clock::Clock;
 pub use connect::Progress;
@@ -76,8 +78,10 @@ pub use tokens::{ApiLogin, TokenError, TokenInfo};
 pub use vms::VmInfo;
 pub use web_error::WebError;
 pub use web_log_in::{Identities, LinkInfo};
+pub use web_passkeys::PasskeyInfo;
 pub use web_password::{MAX_PASSWORD, MIN_PASSWORD, PasswordError};
 pub use web_session::{Client, NewSession, SESSION_LIFE, SessionInfo, WebLogin};
+pub use webauthn::{Assertion, NewCredential, PasskeyError};
 
 use crate::{
     presence::Presence,

@@ -1,15 +1,18 @@
 //! What the website's log-in has in memory. All of it may be lost: who waits after wrong tries, whose turn it is to
-//! have a password hashed, and who is to be told that a session has ended.
+//! have a password hashed, what a passkey was asked, and who is to be told that a session has ended.
 
 use berth_store::SecretHash;
 
-use crate::{revocation::Revocations, web_password::Passwords, web_penalties::Penalties};
+use crate::{
+    revocation::Revocations, web_passkeys::Challenges, web_password::Passwords, web_penalties::Penalties,
+};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Web {
     pub(crate) passwords: Passwords,
     pub(crate) penalties: Penalties,
+    pub(crate) challenges: Challenges,
     /// Those who were let in by a cookie, or a token, by its hash.
     pub(crate) sessions: Revocations<SecretHash>,
 }
@@ -19,6 +22,7 @@ impl Web {
         Self {
             passwords: Passwords::new(),
             penalties: Penalties::default(),
+            challenges: Challenges::new(),
             sessions: Revocations::default(),
         }
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use berth_model::NameError;
-use berth_store::{MAX_INVITATIONS, MAX_TOKENS, StoreError};
+use berth_store::{MAX_INVITATIONS, MAX_PASSKEYS, MAX_TOKENS, StoreError};
 
 use crate::{
     error::{Error, Kind},
     tokens::TokenError,
     web_password::PasswordError,
+    webauthn::PasskeyError,
 };
 
 /// Why somebody was not logged in, or may not do what they asked for.
@@ -35,6 +36,12 @@ pub enum WebError {
     /// The new token is not one to have.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The new passkey is not one to have.
+    #[error(transparent)]
+    Passkey(#[from] PasskeyError),
+    /// It is not there, or not right. Which is not told.
+    #[error("That passkey does not let you in here. Log in another way, and add it once more.")]
+    PasskeyRefused,
     /// The new name is not one to have.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -54,6 +61,9 @@ pub enum WebError {
     /// The account has too many.
     #[error("You have {MAX_TOKENS} tokens, and more are not possible. Remove one first.")]
     TooManyTokens,
+    /// The account has too many.
+    #[error("You have {MAX_PASSKEYS} passkeys, and more are not possible. Remove one first.")]
+    TooManyPasskeys,
     /// So many log in at this moment that this one would have to wait for too long.
     #[error("Too many people are logging in at this moment. Try again in a few seconds.")]
     Busy,
@@ -67,11 +77,15 @@ impl WebError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            WebError::Refused => Kind::Unauthenticated,
+            WebError::Refused | WebError::PasskeyRefused => Kind::Unauthenticated,
             WebError::NotFresh | WebError::Yourself => Kind::Denied,
             WebError::LinkGone | WebError::Missing => Kind::Missing,
-            WebError::Password(_) | WebError::Name(_) | WebError::Token(_) => Kind::Invalid,
-            WebError::TooManyInvitations | WebError::TooManyTokens => Kind::Conflict,
+            WebError::Password(_) | WebError::Name(_) | WebError::Token(_) | WebError::Passkey(_) => {
+                Kind::Invalid
+            }
+            WebError::TooManyInvitations | WebError::TooManyTokens | WebError::TooManyPasskeys => {
+                Kind::Conflict
+            }
             WebError::TooManyTries { .. } | WebError::Busy => Kind::Unavailable,
             WebError::Other(error) => error.kind(),
         }
@@ -89,6 +103,7 @@ impl From<StoreError> for WebError {
         match error {
             StoreError::TooManyInvitations => WebError::TooManyInvitations,
             StoreError::TooManyTokens { .. } => WebError::TooManyTokens,
+            StoreError::TooManyPasskeys { .. } => WebError::TooManyPasskeys,
             error => WebError::Other(error.into()),
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     Control,
     error::Error,
     web_error::WebError,
+    web_passkeys::PasskeyInfo,
     web_password,
     web_penalties::Try,
     web_session::{Client, NewSession, Opening, WebLogin, hash_of},
@@ -32,6 +33,8 @@ pub struct LinkInfo {
 pub struct Identities {
     /// When the password was set; `None` without one.
     pub password_set: Option<OffsetDateTime>,
+    /// The passkeys in the order in which they were added.
+    pub passkeys: Vec<PasskeyInfo>,
 }
 
 impl Control {
@@ -110,7 +113,7 @@ impl Control {
         .await;
     }
 
-    async fn logged_in(&self, opening: Opening, begun: BegunSession) -> NewSession {
+    pub(crate) async fn logged_in(&self, opening: Opening, begun: BegunSession) -> NewSession {
         let new = self.begun(opening, begun);
         let detail = new.login.way().as_str().to_owned();
         self.note_of(&new.login, AuditKind::LogIn, detail).await;
@@ -226,7 +229,11 @@ impl Control {
     ) -> Result<WebLogin, WebError> {
         let this = self.try_by(Some(login.account()), client)?;
         match self.check_password(this, Some(login.account().clone()), password, client).await? {
-            Some(_) => Ok(self.proved(login).await?),
+            Some(account) => {
+                let now = self.settings.clock.now();
+                self.store.prove_login_session(&account, login.session(), now).await?;
+                Ok(login.proved_at(now))
+            }
             None => Err(WebError::Refused),
         }
     }
@@ -252,10 +259,14 @@ impl Control {
     /// The store fails.
     pub async fn identities(&self, login: &WebLogin) -> Result<Identities, Error> {
         let password = self.store.password(login.account()).await?;
-        Ok(Identities { password_set: password.map(|row| row.set_at) })
+        let passkeys = self.store.passkeys(login.account()).await?;
+        Ok(Identities {
+            password_set: password.map(|row| row.set_at),
+            passkeys: passkeys.into_iter().map(PasskeyInfo::from).collect(),
+        })
     }
 
-    fn try_by(&self, account: Option<&AccountName>, client: Client<'_>) -> Result<Try, WebError> {
+    pub(crate) fn try_by(&self, account: Option<&AccountName>, client: Client<'_>) -> Result<Try, WebError> {
         self.web.penalties.begin(account, client.address).map_err(|wait| WebError::TooManyTries { wait })
     }
 

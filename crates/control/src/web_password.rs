@@ -179,7 +179,7 @@ fn argon2() -> Argon2<'static> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -235,14 +235,16 @@ mod tests {
             assert!(!passwords.verify(&secret("a guess at it"), hash).await.unwrap());
             began.elapsed()
         };
-        // The least of several: what else this machine does only adds to it.
-        let (mut wrong, mut nobodys) = (took(Some(hash.clone())).await, took(None).await);
-        for _ in 0..4 {
+        // The least of several, and of more where they differ: what else this machine does only adds to it.
+        let (mut wrong, mut nobodys) = (Duration::MAX, Duration::MAX);
+        for _ in 0..40 {
             wrong = wrong.min(took(Some(hash.clone())).await);
             nobodys = nobodys.min(took(None).await);
+            if (0.67..1.5).contains(&(nobodys.as_secs_f64() / wrong.as_secs_f64())) {
+                return;
+            }
         }
-        let ratio = nobodys.as_secs_f64() / wrong.as_secs_f64();
-        assert!((0.5..2.0).contains(&ratio), "{nobodys:?} and {wrong:?}");
+        panic!("{nobodys:?} and {wrong:?}");
     }
 
     #[tokio::test]

@@ -126,6 +126,13 @@ impl WebLogin {
         if self.is_fresh() { Ok(()) } else { Err(WebError::NotFresh) }
     }
 
+    /// The same login, after its holder proved again who they are.
+    pub(crate) fn proved_at(&self, at: OffsetDateTime) -> Self {
+        let mut login = self.clone();
+        login.session.proved_at = at;
+        login
+    }
+
     /// Who acts, for [`Control::acting`].
     #[must_use]
     pub fn actor(&self) -> Actor {
@@ -297,15 +304,6 @@ impl Control {
             revocation,
         };
         NewSession { cookie, login }
-    }
-
-    /// The same login, fresh from now on.
-    pub(crate) async fn proved(&self, login: &WebLogin) -> Result<WebLogin, Error> {
-        let mut login = login.clone();
-        let now = self.settings.clock.now();
-        self.store.prove_login_session(login.session(), now).await?;
-        login.session.proved_at = now;
-        Ok(login)
     }
 }
 

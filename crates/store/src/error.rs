@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use berth_model::{AccountName, TeamName};
 
-use crate::{keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS, tokens::MAX_TOKENS};
+use crate::{
+    keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS, passkeys::MAX_PASSKEYS, tokens::MAX_TOKENS,
+};
 
 /// Why the store did not do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,14 @@ pub enum StoreError {
     /// The account has [`MAX_TOKENS`] tokens.
     #[error("The account {account} has {MAX_TOKENS} tokens, and more are not possible. Remove one first.")]
     TooManyTokens {
+        /// The account.
+        account: AccountName,
+    },
+    /// The account has [`MAX_PASSKEYS`] passkeys.
+    #[error(
+        "The account {account} has {MAX_PASSKEYS} passkeys, and more are not possible. Remove one first."
+    )]
+    TooManyPasskeys {
         /// The account.
         account: AccountName,
     },

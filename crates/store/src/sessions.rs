@@ -212,18 +212,21 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Writes down that the holder of a session proved again who they are. Does nothing where it has ended.
+    /// Writes down that the holder of a session of an account proved again who they are; `false` where the account has
+    /// none of that id.
     ///
     /// # Errors
     /// Only those of the database itself.
-    pub async fn prove_login_session(&self, id: SessionId, at: OffsetDateTime) -> Result<(), StoreError> {
+    pub async fn prove_login_session(
+        &self,
+        account: &AccountName,
+        id: SessionId,
+        at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("UPDATE login_sessions SET proved_at = $2 WHERE id = $1")
-            .bind(id.0)
-            .bind(to_millis(at))
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
+        let proved = prove(&mut tx, account, id, at).await?;
+        tx.commit().await?;
+        Ok(proved)
     }
 
     /// Ends a session of an account and gives its cookie; `None` where the account has none of that id.
@@ -301,6 +304,21 @@ pub(crate) async fn begin(
         user_agent,
     };
     Ok(BegunSession { session, ended })
+}
+
+pub(crate) async fn prove(
+    tx: &mut Transaction<'static, Sqlite>,
+    account: &AccountName,
+    id: SessionId,
+    at: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let proved = sqlx::query("UPDATE login_sessions SET proved_at = $3 WHERE id = $1 AND account = $2")
+        .bind(id.0)
+        .bind(account.as_str())
+        .bind(to_millis(at))
+        .execute(&mut **tx)
+        .await?;
+    Ok(proved.rows_affected() > 0)
 }
 
 async fn end_those_that_are_over(

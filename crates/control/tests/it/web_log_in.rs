@@ -61,11 +61,15 @@ async fn unknown_and_wrong_take_the_same_time() {
         began.elapsed().as_secs_f64()
     };
     let (mut known, mut unknown) = (f64::MAX, f64::MAX);
-    for network in 0..5 {
+    // The least of several, and of more where they differ: what else this machine does only adds to it.
+    for network in 0..40 {
         known = known.min(took("alice", [10, 0, network, 1].into()).await);
         unknown = unknown.min(took("carol", [10, 1, network, 1].into()).await);
+        if (0.67..1.5).contains(&(known / unknown)) {
+            return;
+        }
     }
-    assert!((0.5..2.0).contains(&(known / unknown)), "{known} s and {unknown} s");
+    panic!("{known} s and {unknown} s");
 }
 
 #[tokio::test]

@@ -160,7 +160,8 @@ async fn what_a_session_did_is_written_down() {
         let id = begin(&store, &alice(), "one", at(0)).await.session.id;
         store.touch_login_session(id, IpAddr::from([198, 51, 100, 1]), at(9)).await.unwrap();
         store.touch_login_session(id, IpAddr::from([198, 51, 100, 2]), at(8)).await.unwrap();
-        store.prove_login_session(id, at(7)).await.unwrap();
+        assert!(store.prove_login_session(&alice(), id, at(7)).await.unwrap());
+        assert!(!store.prove_login_session(&bob(), id, at(8)).await.unwrap());
         let row = store.login_session(hash("one")).await.unwrap().unwrap();
         assert_eq!((row.seen_at, row.address), (at(9), IpAddr::from([198, 51, 100, 1])), "the latest counts");
         assert_eq!((row.created_at, row.proved_at), (at(0), at(7)));

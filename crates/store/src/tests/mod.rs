@@ -6,6 +6,7 @@ mod keys;
 mod limits;
 mod log_in;
 mod opening;
+mod passkeys;
 mod schema;
 mod tokens;
 mod vms;
