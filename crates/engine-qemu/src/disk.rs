@@ -99,6 +99,7 @@ pub(crate) fn remove(state: &StateDir, vm: &VmId) -> Result<(), EngineError> {
         .and_then(|()| sync_parent(&removing))
         .and_then(|()| remove_file(&paths.socket))
         .and_then(|()| remove_tree(&paths.memory))
+        .and_then(|()| remove_tree(&paths.freed()))
         .and_then(|()| remove_tree(&removing))
         .map_err(|error| refused(&removing, &error))
 }
@@ -127,10 +128,12 @@ pub(crate) fn list(state: &StateDir) -> Result<Vec<VmId>, EngineError> {
 fn forget_memory_of_others(state: &StateDir, there: &[VmId]) -> Result<(), EngineError> {
     let dir = state.memory();
     for entry in fs::read_dir(dir).map_err(|error| refused(dir, &error))?.flatten() {
-        if let Entry::Vm(vm) = Entry::parse(&entry.file_name())
-            && !there.contains(&vm)
-            && !state.vm(&vm).socket.exists()
-        {
+        let is_left = match Entry::parse(&entry.file_name()) {
+            Entry::Vm(vm) => !there.contains(&vm) && !state.vm(&vm).socket.exists(),
+            Entry::Removing => true,
+            Entry::Foreign => false,
+        };
+        if is_left {
             remove_tree(&entry.path()).map_err(|error| refused(dir, &error))?;
         }
     }

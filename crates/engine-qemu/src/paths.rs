@@ -14,7 +14,7 @@
 //!   <state>/vms/<id>.removing         half deleted; finished by the next list
 //!   <state>/run/<id>.sock             the shim
 //!   <memory>/berth-<uid>-<state>/<id>/  the guest's memory while it runs, and a sleep that has not been copied yet;
-//!                                       `<state>` tells state folders apart, `<memory>` is a tmpfs
+//!                                       `<state>` tells state folders apart, `<memory>` is a tmpfs; .removing as above
 //! ```
 
 use std::{
@@ -176,6 +176,11 @@ impl VmPaths {
         SleepDir(self.memory.clone())
     }
 
+    /// The name that the folder in the tmpfs has while it is being freed.
+    pub(crate) fn freed(&self) -> PathBuf {
+        self.memory.with_extension("removing")
+    }
+
     /// Its sleep on the disk.
     pub(crate) fn cold(&self) -> SleepDir {
         SleepDir(self.dir.join("sleep"))
@@ -272,6 +277,7 @@ mod tests {
         let name = |path: &Path| Entry::parse(path.file_name().unwrap());
         assert_eq!(name(&state.vm(&vm).dir), Entry::Vm(vm));
         assert_eq!(name(&state.removing(&vm)), Entry::Removing);
+        assert_eq!(name(&state.vm(&vm).freed()), Entry::Removing);
         assert_eq!(name(Path::new("lost+found")), Entry::Foreign);
         assert_eq!(name(Path::new("x.removing")), Entry::Foreign);
     }

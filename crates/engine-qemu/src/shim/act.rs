@@ -26,6 +26,9 @@ use crate::{protocol::Denied, sleep::Record};
 /// A guest that boots does not hear the power button yet.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// The last sleep is deleted in a moment, on a slow disk too.
+const CLEARED_WITHIN: Duration = Duration::from_secs(10);
+
 impl Supervisor {
     /// Does it; `Some` when all is done.
     pub(super) async fn act(&mut self, effect: Effect) -> Option<Outcome> {
@@ -97,9 +100,13 @@ impl Supervisor {
             return;
         };
         let (desk, device) = (Arc::clone(&self.desk), self.host.paths.warm().device());
+        let mut cleared = self.cleared.subscribe();
         self.work.spawn(async move {
+            if timeout(CLEARED_WITHIN, cleared.wait_for(|cleared| *cleared)).await.is_err() {
+                return Work::Event(Event::SleepFailed(NoSleep::InUse));
+            }
             let put_away = put_away::put_away(&qmp, &desk, &device).await;
-            Work::Event(put_away.map_or_else(Event::SleepFailed, |()| Event::Saved))
+            put_away.map_or_else(|why| Work::Event(Event::SleepFailed(why)), Work::PutAway)
         });
     }
 

@@ -32,31 +32,43 @@ const SAVED_WITHIN: Duration = Duration::from_secs(20);
 const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Stops the guest, and puts its devices into the file `device`; its memory is where it is. After an error it stands
-/// still, and may go on.
+/// What is seen when a guest has been put away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    Nobody,
+    /// Who came in the moment between its last look at the network and its standing still.
+    Somebody,
+}
+
+/// Stops the guest, and puts its devices into the file `device`; its memory is where it is. After an error it may stand
+/// still.
+///
+/// Once it has been stopped it is put away, whoever comes then: to go on would not be safe. What a NIC of QEMU's has sent
+/// by half when its guest is stopped is forgotten, but not how far it was, and the next frame is sent from there on
+/// (net/stream.c, `send_index`; net/net.c, `net_vm_change_state_handler`; as of QEMU 10). Somebody who came too late waits
+/// for a wake, which has new NICs.
 ///
 /// May be dropped at any time, and then the guest may stand still as well.
-pub(super) async fn put_away(qmp: &Qmp, desk: &Desk, device: &Path) -> Result<(), NoSleep> {
+pub(super) async fn put_away(qmp: &Qmp, desk: &Desk, device: &Path) -> Result<Waits, NoSleep> {
     if !qmp.version.can_sleep() {
         let version = qmp.version;
         return Err(NoSleep::Failed(format!("QEMU {version} cannot put VMs to sleep: 8.2 or newer can")));
     }
     // Held to the end: half an errand would be lost.
     let Ok(_agent) = timeout(AGENT_WITHIN, desk.agent.lock()).await else { return Err(NoSleep::InUse) };
+    if desk.network.is_pending() {
+        return Err(NoSleep::InUse);
+    }
     fault::at("sleep:asked");
     let stopped = qmp.execute("stop", &json!({})).await.map(drop);
     stopped.map_err(|error| failed(&error))?;
     if timeout(FROZEN_WITHIN, desk.network.freeze()).await.is_err() {
         return Err(NoSleep::Failed("its network does not come to rest".to_owned()));
     }
-    if desk.network.is_pending() {
-        return Err(NoSleep::InUse);
-    }
     fault::at("sleep:stopped");
     save(qmp, device).await.map_err(|error| failed(&error))?;
     fault::at("sleep:saved");
-    // Whoever came in this moment comes first.
-    if desk.network.is_called() { Err(NoSleep::InUse) } else { Ok(()) }
+    Ok(if desk.network.is_pending() || desk.network.is_called() { Waits::Somebody } else { Waits::Nobody })
 }
 
 fn failed(error: &QmpError) -> NoSleep {
@@ -120,7 +132,8 @@ fn uri(device: &Path) -> Result<String, QmpError> {
     Ok(format!("file:{device}"))
 }
 
-/// Lets a guest go on that was stopped and is not put away after all.
+/// Lets a guest go on that was stopped and cannot be put away, or is wanted for something else. See [`put_away`] for what
+/// that may do to its network: it is the lesser evil.
 pub(super) async fn go_on(qmp: &Qmp, desk: &Desk) {
     // It fails when there is none; then it is over already.
     drop(qmp.execute("migrate_cancel", &json!({})).await);
@@ -221,8 +234,6 @@ pub(super) async fn resume(
         Ok(_) => {}
     }
     fault::at("wake:resumed");
-    // Nobody waits for this, and whoever starts the VM next does what is left of it.
-    drop(on_thread(move || sleep::clear_leftovers(&paths)));
     Event::Resumed
 }
 

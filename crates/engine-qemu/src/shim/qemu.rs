@@ -33,6 +33,8 @@ use crate::{
 /// The longest line of QEMU's complaints, in bytes, and how many of them go to the log in one run.
 const MAX_LINE: usize = 16 << 10;
 const MAX_LINES: u32 = 200;
+/// For a shell: becomes a program if its parent is still the process that is named first.
+const UNDER_ITS_PARENT: &str = r#"[ "$PPID" = "$0" ] && exec "$@""#;
 const COMPLAINTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A QEMU that has been started, and our ends of its wires.
@@ -90,10 +92,12 @@ pub(super) fn start(order: &Order<'_>, lock: &VmLock, tasks: &TaskTracker) -> io
     let mut inherited: Vec<OwnedFd> = vec![qemu_control, qemu_agent, qemu_console, qemu_network];
     inherited.extend(qemu_out);
 
-    // setpriv (util-linux) becomes QEMU: the kernel kills it when the thread of its parent that started it ends.
+    // setpriv (util-linux) becomes a shell and that becomes QEMU: the kernel kills it when the thread of its parent that
+    // started it ends. A parent that was gone before that was asked for is seen by the shell.
     #[expect(clippy::disallowed_methods, reason = "this crate runs QEMU")]
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]).arg(order.program);
+    command.args(["--pdeathsig", "KILL", "--no-new-privs", "--", "/bin/sh", "-c", UNDER_ITS_PARENT]);
+    command.arg(std::process::id().to_string()).arg(order.program);
     command.args(qemu::arguments(order.machine, &wires, order.begin));
     command.env_remove(KEEP_MAPPING);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

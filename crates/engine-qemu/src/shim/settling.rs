@@ -1,7 +1,7 @@
 //! Copying a sleep to where it lasts, in the background.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     thread::JoinHandle,
 };
 
@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     paths::VmPaths,
-    sleep::{self, Settled},
+    sleep::{self, GivenUp, Settled},
 };
 
 /// The copying that is under way, or has been.
 #[derive(Default)]
 pub(super) struct Settling {
-    given_up: Arc<Mutex<bool>>,
+    given_up: Arc<GivenUp>,
     done: Option<oneshot::Receiver<bool>>,
     /// One that was given up may still wait for the disk; the next one waits for it.
     thread: Option<JoinHandle<()>>,

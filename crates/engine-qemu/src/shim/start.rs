@@ -10,7 +10,7 @@ use std::{
 };
 
 use berth_engine::Observed;
-use tokio::{net::UnixStream, task::JoinSet, time::sleep};
+use tokio::{net::UnixStream, task::JoinSet, time::sleep as pause};
 
 use super::{
     agent::Agent,
@@ -20,7 +20,7 @@ use super::{
     gate::Gate,
     life::Event,
     on_thread,
-    put_away::TakeUp,
+    put_away::{TakeUp, Waits},
     qemu::{self, Order, Started},
     qmp::Qmp,
     supervisor::{Supervisor, Work},
@@ -31,7 +31,7 @@ use crate::{
     console,
     egress::WayOut,
     qemu::{Begin, Machine},
-    sleep::{self as asleep, Found, Unusable},
+    sleep::{self, Found, Unusable},
 };
 
 /// From a boot to sshd's answer; several VMs may boot at once.
@@ -43,7 +43,7 @@ const CLOCK_TRIES: u32 = 3;
 impl Supervisor {
     /// Starts a VM that is off.
     pub(super) fn boot(&mut self, machine: Machine) -> io::Result<()> {
-        asleep::fresh_memory(&self.host.paths, machine.memory_bytes())?;
+        sleep::fresh_memory(&self.host.paths, machine.memory_bytes())?;
         fault::at("boot:owned");
         let way_out = self.host.way_out.clone();
         let control = self.start(machine, way_out, Begin::Boot, false)?;
@@ -127,6 +127,19 @@ impl Supervisor {
         self.port_open.send_replace(true);
         self.begin_to_bring_up(From::Sleep);
         self.errands.spawn(set_clock(Arc::clone(&self.desk)));
+        self.clear();
+    }
+
+    /// Deletes what is left of the sleep, which takes a moment; the next one waits for it. What a kill leaves of it, the
+    /// next shim deletes.
+    fn clear(&self) {
+        self.cleared.send_replace(false);
+        let (paths, cleared) = (self.host.paths.clone(), self.cleared.clone());
+        drop(on_thread(move || {
+            let done = sleep::clear_leftovers(&paths);
+            cleared.send_replace(true);
+            done
+        }));
     }
 
     /// What it came up with is not what is wanted any more.
@@ -159,10 +172,11 @@ impl Supervisor {
             tracing::error!(error = &error as &dyn std::error::Error, "the sleep cannot be used");
             error.to_string()
         };
-        let found = asleep::find(&paths).map_err(told)?;
+        let found = sleep::find(&paths).map_err(told)?;
         let Found { record, warm } = found.ok_or_else(|| "it is not asleep".to_owned())?;
-        let copy = if warm { None } else { Some(asleep::Restore::begin(&paths, &record).map_err(told)?) };
+        let copy = if warm { None } else { Some(sleep::Restore::begin(&paths, &record).map_err(told)?) };
         self.desk.given.send_replace(record.keys.clone());
+        self.waits = Waits::Nobody;
         let machine = record.machine.clone().at(self.host.vm, &paths);
         let control =
             self.start(machine, record.way_out.clone(), Begin::Incoming, record.fork).map_err(|error| {
@@ -190,6 +204,6 @@ async fn set_clock(desk: Arc<Desk>) {
             Ok(()) => return,
             Err(error) => tracing::warn!(%error, "the guest's clock is not set yet"),
         }
-        sleep(Duration::from_millis(200)).await;
+        pause(Duration::from_millis(200)).await;
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     desk::{Command, Desk},
     life::{Effect, Event, Life},
-    put_away::Opened,
+    put_away::{Opened, Waits},
     qmp::QmpEvent,
     settling::Settling,
     vm::{News, Vm, at},
@@ -54,6 +54,7 @@ pub(super) enum Outcome {
 /// What has been waited for beside the events.
 pub(super) enum Work {
     Event(Event),
+    PutAway(Waits),
     /// A QEMU that boots.
     Opened(Opened),
     /// A QEMU that has everything.
@@ -83,6 +84,10 @@ pub(super) struct Supervisor {
     pub(super) restoring: Arc<AtomicBool>,
     /// Ending the sleep: QEMU is not listened to, because what it says comes after that.
     pub(super) resuming: bool,
+    /// Nothing is left any more of a sleep that has ended.
+    pub(super) cleared: watch::Sender<bool>,
+    /// For the guest, since it was put away; later ones are told by the network.
+    pub(super) waits: Waits,
     pub(super) wait_until: Option<Instant>,
     pub(super) sleepers: Answers,
     pub(super) wakers: Answers,
@@ -111,6 +116,8 @@ impl Supervisor {
             settling: Settling::default(),
             restoring: Arc::default(),
             resuming: false,
+            cleared: watch::Sender::new(true),
+            waits: Waits::Nobody,
             wait_until: None,
             sleepers: Vec::new(),
             wakers: Vec::new(),
@@ -150,7 +157,12 @@ impl Supervisor {
                 return event;
             }
             let asleep = (self.life.may_be_called(), self.life.may_leave());
-            let network = self.desk.network.clone();
+            let (network, waits) = (self.desk.network.clone(), self.waits);
+            let called = async {
+                if waits == Waits::Nobody {
+                    network.called().await;
+                }
+            };
             tokio::select! {
                 biased;
                 news = Vm::news(&mut self.vm), if !self.resuming => {
@@ -172,7 +184,7 @@ impl Supervisor {
                     Err(_) => return Event::BringUpFailed("its shim met an error of its own".to_owned()),
                 },
                 settled = self.settling.settled() => return Event::Settled(settled),
-                () = network.called(), if asleep.0 => return Event::Called,
+                () = called, if asleep.0 => return Event::Called,
                 () = network.deserted(), if asleep.1 => return Event::Unused,
                 Some(_) = self.errands.join_next() => {}
                 () = at(self.wait_until) => {
@@ -254,6 +266,10 @@ impl Supervisor {
         self.resuming = false;
         match worked {
             Ok(Work::Event(event)) => Some(event),
+            Ok(Work::PutAway(waits)) => {
+                self.waits = waits;
+                Some(Event::Saved)
+            }
             Ok(Work::Opened(opened)) => {
                 self.has_control(opened);
                 None

@@ -5,11 +5,14 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Record, SleepDir, Unusable, copy::copy};
-use crate::paths::{VmPaths, private_dir, remove_file, remove_tree, sync_parent, write_durably};
+use crate::{
+    paths::{VmPaths, private_dir, remove_file, remove_tree, sync_parent, write_durably},
+    shim::fault,
+};
 
 /// So much stays free on the disk when a sleep is copied there, in bytes.
 const LEFT_FREE: u64 = 256 << 20;
@@ -61,60 +64,102 @@ pub(crate) enum Settled {
     GivenUp,
 }
 
+/// Says that settling is to be given up; held while something is changed that a wake needs. See [`settle`].
+pub(crate) type GivenUp = Mutex<bool>;
+
 /// Copies a warm sleep to the disk and frees the tmpfs. Nothing to do is done.
 ///
-/// `given_up` may be set at any time. Whoever sets it and holds it after that knows that the sleep stays as it is: the
-/// lock is held while the copy takes the warm one's place.
-pub(crate) fn settle(paths: &VmPaths, given_up: &Mutex<bool>) -> io::Result<Settled> {
-    let is_given_up = || *given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (warm, cold) = (paths.warm(), paths.cold());
-    let record = match Record::read(&warm).and_then(|found| match found {
-        Some(record) => record.check(&warm).map(|()| Some(record)),
-        None => Ok(None),
-    }) {
-        Ok(Some(record)) => record,
-        Ok(None) => {
-            // What a wake that failed has left.
-            remove_tree(&warm.0)?;
-            return Ok(Settled::Done);
-        }
-        Err(error) => {
-            tracing::error!(%error, "a sleep in memory stays there, since it is of no use");
-            return Ok(Settled::Done);
+/// `given_up` may be set at any time. Whoever has set it knows that from then on nothing of the sleep is touched, and
+/// nothing of what a wake makes of it.
+pub(crate) fn settle(paths: &VmPaths, given_up: &GivenUp) -> io::Result<Settled> {
+    let Some(to_copy) = look(paths, given_up)? else { return Ok(Settled::GivenUp) };
+    let copied = match to_copy {
+        ToCopy::Nothing => return Ok(Settled::Done),
+        ToCopy::Again => false,
+        ToCopy::This(record) => {
+            let made = make_cold(paths, *record, || is_set(given_up));
+            if !matches!(made, Ok(true)) {
+                remove_tree(&paths.cold_new().0)?;
+            }
+            if !made? {
+                return Ok(Settled::GivenUp);
+            }
+            true
         }
     };
-    let settled_before = Record::read(&cold).ok().flatten().is_some_and(|there| there.is_same_sleep(&record));
-    if !settled_before {
-        let made = make_cold(paths, record, &is_given_up);
-        if !matches!(made, Ok(true)) {
-            remove_tree(&paths.cold_new().0)?;
-        }
-        if !made? {
-            return Ok(Settled::GivenUp);
-        }
-    }
-    let given_up = given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if *given_up {
-        drop(given_up);
+    let still = hold(given_up);
+    if *still {
+        drop(still);
         remove_tree(&paths.cold_new().0)?;
         return Ok(Settled::GivenUp);
     }
-    if !settled_before {
+    if copied {
+        let cold = paths.cold().0;
         retire_cold(paths)?;
-        fs::rename(paths.cold_new().0, &cold.0)?;
-        sync_parent(&cold.0)?;
+        fs::rename(paths.cold_new().0, &cold)?;
+        sync_parent(&cold)?;
+        remove_tree(&paths.cold_used().0)?;
     }
-    crate::shim::fault::at("settle:renamed");
+    fault::at("settle:renamed");
+    // Out of the way at once: to free a gigabyte takes a moment, in which somebody may want to wake it.
+    let (warm, freed) = (paths.warm(), paths.freed());
     remove_file(&warm.record())?;
-    drop(given_up);
-    crate::shim::fault::at("settle:half freed");
-    remove_tree(&warm.0)?;
-    remove_tree(&paths.cold_used().0)?;
+    fault::at("settle:half freed");
+    remove_tree(&freed)?;
+    fs::rename(&warm.0, &freed)?;
+    drop(still);
+    remove_tree(&freed)?;
     Ok(Settled::Done)
 }
 
+fn hold(given_up: &GivenUp) -> MutexGuard<'_, bool> {
+    given_up.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_set(given_up: &GivenUp) -> bool {
+    *hold(given_up)
+}
+
+enum ToCopy {
+    Nothing,
+    /// It was copied before, and a kill came in between.
+    Again,
+    This(Box<Record>),
+}
+
+/// What there is to do; `None` when it is given up already.
+fn look(paths: &VmPaths, given_up: &GivenUp) -> io::Result<Option<ToCopy>> {
+    let warm = paths.warm();
+    let still = hold(given_up);
+    if *still {
+        return Ok(None);
+    }
+    let found = Record::read(&warm).and_then(|found| match found {
+        Some(record) => record.check(&warm).map(|()| Some(record)),
+        None => Ok(None),
+    });
+    Ok(Some(match found {
+        Ok(Some(record)) => {
+            let there = Record::read(&paths.cold()).ok().flatten();
+            match there.is_some_and(|there| there.is_same_sleep(&record)) {
+                true => ToCopy::Again,
+                false => ToCopy::This(Box::new(record)),
+            }
+        }
+        Ok(None) => {
+            // What a wake that failed has left.
+            remove_tree(&warm.0)?;
+            ToCopy::Nothing
+        }
+        Err(error) => {
+            tracing::error!(%error, "a sleep in memory stays there, since it is of no use");
+            ToCopy::Nothing
+        }
+    }))
+}
+
 /// Everything of `sleep.new`, on stable storage. `false` when it was given up.
-fn make_cold(paths: &VmPaths, record: Record, is_given_up: &impl Fn() -> bool) -> io::Result<bool> {
+fn make_cold(paths: &VmPaths, record: Record, is_given_up: impl Fn() -> bool) -> io::Result<bool> {
     let (warm, new) = (paths.warm(), paths.cold_new());
     remove_tree(&new.0)?;
     private_dir(&new.0)?;
@@ -124,18 +169,18 @@ fn make_cold(paths: &VmPaths, record: Record, is_given_up: &impl Fn() -> bool) -
     if free < (memory.metadata()?.blocks() * 512).saturating_add(LEFT_FREE) {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    crate::shim::fault::at("settle:begun");
+    fault::at("settle:begun");
     let copy_of_memory = create(&new.memory())?;
     let Some(copied) = copy(&memory, &copy_of_memory, || !is_given_up())? else { return Ok(false) };
     tracing::debug!(bytes = copied.bytes, "the memory is copied");
     let device = create(&new.device())?;
     io::copy(&mut File::open(warm.device())?, &mut &device)?;
-    crate::shim::fault::at("settle:copied");
+    fault::at("settle:copied");
     device.sync_all()?;
     copy_of_memory.sync_all()?;
     record.with_memory_sum(copied.sum).write(&new)?;
     File::open(&new.0)?.sync_all()?;
-    crate::shim::fault::at("settle:synced");
+    fault::at("settle:synced");
     Ok(true)
 }
 

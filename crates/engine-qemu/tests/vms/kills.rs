@@ -162,7 +162,16 @@ async fn is_steady(bench: &Bench, vm: &VmId) -> bool {
 
 async fn is_left(bench: &Bench, vm: &VmId, left: Left, case: &str) {
     let id = vm.to_string();
-    soon("nothing of it runs", || qemus(&id).is_empty() && shims(&id).is_empty()).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    while !(qemus(&id).is_empty() && shims(&id).is_empty()) {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{case}: {:?} runs on\n{}",
+            bench.engine.observe(vm).await,
+            bench.shim_log(vm)
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let seen = bench.engine.observe(vm).await.expect("it can be observed");
     let asleep = match (left, &seen) {
         (Left::Asleep | Left::Either, Observed::Asleep { .. }) => true,

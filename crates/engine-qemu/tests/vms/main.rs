@@ -27,7 +27,6 @@ const TESTS: &[(&str, fn())] = &[
     ("broken_boot", || run(broken_boot::broken_boot())),
     ("sleep", || run(sleep::sleep())),
     ("forks", || run(forks::forks())),
-    ("kills", || run(kills::kills())),
     ("neighbours", || run(neighbours::neighbours())),
     ("promises", || run(promises::promises())),
 ];

@@ -28,7 +28,7 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asleep {
     /// The guest is being put away.
-    Falling,
+    Falling(Then),
     /// It is put away, and QEMU is on its way out.
     Parking(Then),
     /// There is no QEMU.
@@ -79,7 +79,7 @@ impl Asleep {
 
     pub(super) fn observed(&self) -> Observed {
         match self {
-            Self::Falling => Observed::Running,
+            Self::Falling(_) => Observed::Running,
             Self::Parking(_) | Self::Left => Observed::Asleep { called: false },
             Self::Resting(rest) => Observed::Asleep { called: rest.called },
             Self::Waking | Self::Returning(..) | Self::Resuming(_) => Observed::Waking,
@@ -92,7 +92,7 @@ impl Asleep {
 
     pub(super) fn step(self, event: Event) -> Next {
         match self {
-            Self::Falling => falling(event),
+            Self::Falling(then) => falling(then, event),
             Self::Parking(then) => parking(then, event),
             Self::Resting(rest) => resting(rest, event),
             Self::Waking => waking::waking(event),
@@ -107,28 +107,28 @@ impl Asleep {
     }
 }
 
-fn falling(event: Event) -> Next {
+fn falling(then: Then, event: Event) -> Next {
     // The guest goes on, or ends, as if it had not been asked.
     let refused = |effects: &[Effect], why, (phase, after): Next| {
-        let answer = [Effect::AnswerSleep(Err(why))];
-        (phase, effects.iter().cloned().chain(answer).chain(after).collect())
+        let answers = [Effect::AnswerSleep(Err(why)), Effect::AnswerWake(Ok(()))];
+        (phase, effects.iter().cloned().chain(answers).chain(after).collect())
     };
     let goes_on = |why, next| refused(&[Effect::GoOn], why, next);
     let ends = |next| refused(&[], NoSleep::NotRunning, next);
     match event {
-        Event::Saved => Asleep::Falling.with(vec![Effect::Record]),
+        Event::Saved => Asleep::Falling(then).with(vec![Effect::Record]),
         Event::Recorded => {
-            Asleep::Parking(Then::Rest).with(vec![Effect::PullPlug, Effect::Wait(awake::END_WITHIN)])
+            Asleep::Parking(then).with(vec![Effect::PullPlug, Effect::Wait(awake::END_WITHIN)])
         }
         Event::SleepFailed(why) => goes_on(why, awake::Awake::Running.with([])),
-        Event::WakeAsked => goes_on(NoSleep::InUse, awake::Awake::Running.with([Effect::AnswerWake(Ok(()))])),
+        Event::WakeAsked => Asleep::Falling(Then::Wake).with(vec![]),
         Event::Reset => goes_on(NoSleep::NotRunning, awake::rebooted()),
         Event::StopAsked(patience) => goes_on(NoSleep::NotRunning, awake::stopping(patience)),
         Event::ShutDown(cause) => ends(awake::going_off(awake::alone(cause))),
         Event::KillAsked => ends(awake::cut(Ending::Killed)),
         Event::WaitOver => ends(awake::stopped_answering()),
         Event::Exited(reason) => ends(awake::ended(Ending::Failed { reason })),
-        Event::ControlLost => Asleep::Falling.with(vec![Effect::Wait(awake::END_AFTER_CONTROL_WITHIN)]),
+        Event::ControlLost => Asleep::Falling(then).with(vec![Effect::Wait(awake::END_AFTER_CONTROL_WITHIN)]),
         Event::SleepAsked
         | Event::CameUp
         | Event::BringUpFailed(_)
@@ -139,7 +139,7 @@ fn falling(event: Event) -> Next {
         | Event::LetGoAsked
         | Event::Settled(_)
         | Event::Called
-        | Event::Unused => Asleep::Falling.with(vec![]),
+        | Event::Unused => Asleep::Falling(then).with(vec![]),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_engine::{Ending, Observed};
 
-use super::{Asleep, Cause, Effect, Event, NoSleep, Phase};
+use super::{Asleep, Cause, Effect, Event, NoSleep, Phase, asleep::Then};
 
 /// So often may a guest begin anew before it has come up once: a kernel that cannot start does so for ever.
 const BOOTS: u32 = 3;
@@ -77,7 +77,7 @@ impl Awake {
             (awake @ Self::Ending(_), Event::WaitOver | Event::KillAsked) => awake.with([Effect::PullPlug]),
 
             (Self::Running, Event::SleepAsked) => {
-                (Phase::Asleep(Asleep::Falling), vec![Effect::FallAsleep])
+                (Phase::Asleep(Asleep::Falling(Then::Rest)), vec![Effect::FallAsleep])
             }
             (awake, Event::SleepAsked) => awake.with([Effect::AnswerSleep(Err(NoSleep::NotRunning))]),
             (awake, Event::WakeAsked) => awake.with([Effect::AnswerWake(Ok(()))]),

@@ -264,7 +264,7 @@ impl World {
 
             Phase::Awake(Awake::Ended(_)) => assert!(self.over),
             Phase::Awake(_) => assert!(self.qemu && !self.asleep),
-            Phase::Asleep(Asleep::Falling) => assert!(self.saving || self.recording),
+            Phase::Asleep(Asleep::Falling(_)) => assert!(self.saving || self.recording),
             Phase::Asleep(Asleep::Parking(_) | Asleep::Returning(..)) => {
                 assert!(self.qemu && self.asleep && self.plug_pulled);
             }
@@ -277,18 +277,24 @@ impl World {
             Phase::Asleep(Asleep::Resuming(_)) => assert!(self.resuming),
             Phase::Asleep(Asleep::Left) => assert!(self.over),
         }
-        let sleepers_wait = matches!(&life.0, Phase::Asleep(Asleep::Falling | Asleep::Parking(_)));
+        let sleepers_wait = matches!(&life.0, Phase::Asleep(Asleep::Falling(_) | Asleep::Parking(_)));
         assert!(self.over || !self.sleepers || sleepers_wait, "somebody waits for a sleep: {life:?}");
         let wakers_wait = matches!(
             &life.0,
-            Phase::Asleep(Asleep::Parking(_) | Asleep::Waking | Asleep::Returning(..) | Asleep::Resuming(_))
+            Phase::Asleep(
+                Asleep::Falling(_)
+                    | Asleep::Parking(_)
+                    | Asleep::Waking
+                    | Asleep::Returning(..)
+                    | Asleep::Resuming(_)
+            )
         );
         assert!(self.over || !self.wakers || wakers_wait, "somebody waits for a wake: {life:?}");
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
     fn whatever_happens_there_is_one_qemu_and_no_sleep_is_lost(

@@ -201,3 +201,11 @@ fn another_qemu_is_told_by_its_version() {
     let error = record.fits(QemuVersion { minor: 1, ..NOW }).unwrap_err();
     assert_eq!(error.to_string(), "it fell asleep under QEMU 10.0.2, and the host has 10.1.2 now");
 }
+
+#[test]
+fn copying_that_was_given_up_touches_nothing_of_the_vm_that_woke() {
+    let bench = Bench::warm();
+    end(&bench.paths).unwrap();
+    assert_eq!(settle(&bench.paths, &Mutex::new(true)).unwrap(), Settled::GivenUp);
+    assert!(bench.paths.warm().memory().exists(), "the guest runs in it");
+}
