@@ -21,9 +21,7 @@ pub(crate) async fn sleep() {
     memory_is_kept_and_the_clock_is_right(&bench, &vm).await;
     keys_that_were_set_meanwhile_count(&bench, &vm).await;
     a_sleeping_vm_is_not_asked(&bench, &vm).await;
-    if std::env::var_os("NOTRAFFIC").is_none() {
-        traffic(&bench, &vm).await;
-    }
+    traffic(&bench, &vm).await;
     kills(&bench, &vm).await;
 }
 
