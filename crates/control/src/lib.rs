@@ -28,6 +28,7 @@ mod guest;
 mod idle;
 mod keys;
 mod lifecycle;
+mod oidc;
 mod presence;
 mod revocation;
 mod room;
@@ -37,8 +38,10 @@ mod supervisor;
 mod tokens;
 mod vms;
 mod web;
+mod web_challenges;
 mod web_error;
 mod web_log_in;
+mod web_oidc;
 mod web_passkeys;
 mod web_password;
 mod web_penalties;
@@ -64,8 +67,8 @@ pub use actor::Actor;
 pub use audit::AuditInfo;
 pub use awake::SiteOpen;
 pub use berth_store::{
-    AUDIT_PAGE, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose, LoginWay, OwnLimits,
-    PasskeyId, Role, Scope, SessionId, SessionLife, TokenId, Way,
+    AUDIT_PAGE, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose, LoginWay, OidcId,
+    OwnLimits, PasskeyId, Role, Scope, SessionId, SessionLife, TokenId, Way,
 };
 pub use clock::Clock;
 pub use connect::Progress;
@@ -78,6 +81,7 @@ pub use tokens::{ApiLogin, TokenError, TokenInfo};
 pub use vms::VmInfo;
 pub use web_error::WebError;
 pub use web_log_in::{Identities, LinkInfo};
+pub use web_oidc::{Https, HttpsError, OidcAnswer, OidcDone, OidcError, OidcInfo, OidcSettings, OidcStart};
 pub use web_passkeys::PasskeyInfo;
 pub use web_password::{MAX_PASSWORD, MIN_PASSWORD, PasswordError};
 pub use web_session::{Client, NewSession, SESSION_LIFE, SessionInfo, WebLogin};

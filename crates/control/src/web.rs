@@ -1,18 +1,22 @@
 //! What the website's log-in has in memory. All of it may be lost: who waits after wrong tries, whose turn it is to
 //! have a password hashed, what a passkey was asked, and who is to be told that a session has ended.
 
+use std::sync::OnceLock;
+
 use berth_store::SecretHash;
 
 use crate::{
-    revocation::Revocations, web_passkeys::Challenges, web_password::Passwords, web_penalties::Penalties,
+    revocation::Revocations, web_challenges::Challenges, web_oidc::Issuer, web_password::Passwords,
+    web_penalties::Penalties,
 };
 
 /// See the module.
-#[derive(Debug)]
 pub(crate) struct Web {
     pub(crate) passwords: Passwords,
     pub(crate) penalties: Penalties,
     pub(crate) challenges: Challenges,
+    /// The one that the operator chose, if any.
+    pub(crate) issuer: OnceLock<Issuer>,
     /// Those who were let in by a cookie, or a token, by its hash.
     pub(crate) sessions: Revocations<SecretHash>,
 }
@@ -23,6 +27,7 @@ impl Web {
             passwords: Passwords::new(),
             penalties: Penalties::default(),
             challenges: Challenges::new(),
+            issuer: OnceLock::new(),
             sessions: Revocations::default(),
         }
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use berth_model::NameError;
-use berth_store::{MAX_INVITATIONS, MAX_PASSKEYS, MAX_TOKENS, StoreError};
+use berth_store::{MAX_INVITATIONS, MAX_OIDC_IDENTITIES, MAX_PASSKEYS, MAX_TOKENS, StoreError};
 
 use crate::{
     error::{Error, Kind},
     tokens::TokenError,
+    web_oidc::OidcError,
     web_password::PasswordError,
     webauthn::PasskeyError,
 };
@@ -42,6 +43,9 @@ pub enum WebError {
     /// It is not there, or not right. Which is not told.
     #[error("That passkey does not let you in here. Log in another way, and add it once more.")]
     PasskeyRefused,
+    /// An account elsewhere did not let in, or could not be connected.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// The new name is not one to have.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -64,6 +68,11 @@ pub enum WebError {
     /// The account has too many.
     #[error("You have {MAX_PASSKEYS} passkeys, and more are not possible. Remove one first.")]
     TooManyPasskeys,
+    /// The account has too many.
+    #[error(
+        "You have connected {MAX_OIDC_IDENTITIES} accounts, and more are not possible. Remove one first."
+    )]
+    TooManyOidcIdentities,
     /// So many log in at this moment that this one would have to wait for too long.
     #[error("Too many people are logging in at this moment. Try again in a few seconds.")]
     Busy,
@@ -83,10 +92,16 @@ impl WebError {
             WebError::Password(_) | WebError::Name(_) | WebError::Token(_) | WebError::Passkey(_) => {
                 Kind::Invalid
             }
-            WebError::TooManyInvitations | WebError::TooManyTokens | WebError::TooManyPasskeys => {
-                Kind::Conflict
-            }
+            WebError::TooManyInvitations
+            | WebError::TooManyTokens
+            | WebError::TooManyPasskeys
+            | WebError::TooManyOidcIdentities => Kind::Conflict,
             WebError::TooManyTries { .. } | WebError::Busy => Kind::Unavailable,
+            WebError::Oidc(OidcError::NotOffered) => Kind::Missing,
+            WebError::Oidc(OidcError::Issuer { .. }) => Kind::Unavailable,
+            WebError::Oidc(OidcError::Stale) => Kind::Invalid,
+            WebError::Oidc(OidcError::NotConnected { .. }) => Kind::Unauthenticated,
+            WebError::Oidc(OidcError::Connected) => Kind::Conflict,
             WebError::Other(error) => error.kind(),
         }
     }
@@ -104,6 +119,7 @@ impl From<StoreError> for WebError {
             StoreError::TooManyInvitations => WebError::TooManyInvitations,
             StoreError::TooManyTokens { .. } => WebError::TooManyTokens,
             StoreError::TooManyPasskeys { .. } => WebError::TooManyPasskeys,
+            StoreError::TooManyOidcIdentities { .. } => WebError::TooManyOidcIdentities,
             error => WebError::Other(error.into()),
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     Control,
     error::Error,
     web_error::WebError,
+    web_oidc::OidcInfo,
     web_passkeys::PasskeyInfo,
     web_password,
     web_penalties::Try,
@@ -35,6 +36,8 @@ pub struct Identities {
     pub password_set: Option<OffsetDateTime>,
     /// The passkeys in the order in which they were added.
     pub passkeys: Vec<PasskeyInfo>,
+    /// The accounts elsewhere in the order in which they were connected.
+    pub oidc: Vec<OidcInfo>,
 }
 
 impl Control {
@@ -260,9 +263,11 @@ impl Control {
     pub async fn identities(&self, login: &WebLogin) -> Result<Identities, Error> {
         let password = self.store.password(login.account()).await?;
         let passkeys = self.store.passkeys(login.account()).await?;
+        let oidc = self.store.oidc_identities(login.account()).await?;
         Ok(Identities {
             password_set: password.map(|row| row.set_at),
             passkeys: passkeys.into_iter().map(PasskeyInfo::from).collect(),
+            oidc: oidc.into_iter().map(OidcInfo::from).collect(),
         })
     }
 
@@ -270,7 +275,7 @@ impl Control {
         self.web.penalties.begin(account, client.address).map_err(|wait| WebError::TooManyTries { wait })
     }
 
-    /// A link is of no account before it is found: one that is wrong counts as a name that nobody has.
+    /// A link is of no account before it is found.
     fn try_link(&self, token: &Secret<String>, client: Client<'_>) -> Result<(Try, SecretHash), WebError> {
         let this = self.try_by(None, client)?;
         match hash_of(token) {

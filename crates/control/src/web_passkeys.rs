@@ -1,19 +1,10 @@
 //! Passkeys: added by who is logged in, and a way in without a name or a password.
 //!
-//! What a browser is asked (the challenge) is signed by the server and remembered by nobody, so that asking costs
-//! nothing and crowds nobody out. It is good for five minutes and for one purpose; one that let somebody in is remembered
-//! for as long, and lets nobody in again.
-
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+//! What a browser is asked is one of the `Challenges`, for one purpose.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use berth_model::AccountName;
 use berth_store::{AuditKind, LoginWay, MAX_PASSKEY_LABEL, NewPasskey, PasskeyId, PasskeyRow, PasskeyUse};
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,16 +13,11 @@ use time::OffsetDateTime;
 use crate::{
     Control,
     keys::KeyUse,
+    web_challenges::ANSWER,
     web_error::WebError,
     web_session::{Client, NewSession, WebLogin},
     webauthn::{ALGORITHMS, Assertion, NewCredential, PasskeyError, RelyingParty},
 };
-
-/// How long a browser has for its answer.
-const ANSWER: Duration = Duration::from_secs(5 * 60);
-const NONCE: usize = 16;
-/// So many log-ins are remembered: as many in five minutes are no people's.
-const MAX_USED: usize = 100_000;
 
 /// A passkey as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,48 +41,6 @@ impl From<PasskeyRow> for PasskeyInfo {
             added: row.added_at,
             last_used: row.last_used.map(|used| KeyUse { at: used.at, from: used.from }),
         }
-    }
-}
-
-/// What a browser is asked to sign, and which of that has let somebody in.
-#[derive(Debug)]
-pub(crate) struct Challenges {
-    key: [u8; 32],
-    used: Mutex<BTreeMap<[u8; NONCE], i64>>,
-}
-
-impl Challenges {
-    pub(crate) fn new() -> Self {
-        Self { key: rand::random(), used: Mutex::default() }
-    }
-
-    fn mac(&self, purpose: &str, nonce: &[u8], end: [u8; 8]) -> Hmac<Sha256> {
-        let mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.chain_update(nonce).chain_update(end).chain_update(purpose.as_bytes())
-    }
-
-    fn make(&self, purpose: &str, now: OffsetDateTime) -> String {
-        let (nonce, end) = (rand::random::<[u8; NONCE]>(), (now + ANSWER).unix_timestamp().to_be_bytes());
-        let mac = self.mac(purpose, &nonce, end).finalize().into_bytes();
-        URL_SAFE_NO_PAD.encode([nonce.as_slice(), &end, &mac].concat())
-    }
-
-    /// The challenge's nonce and its end, where it was made here for this and has not ended.
-    fn read(&self, purpose: &str, text: &str, now: OffsetDateTime) -> Option<([u8; NONCE], i64)> {
-        // Longer ones are not worth decoding.
-        let raw = URL_SAFE_NO_PAD.decode(text.get(..128).map_or(text, |_| "")).ok()?;
-        let (nonce, rest) = raw.split_first_chunk::<NONCE>()?;
-        let (end, mac) = rest.split_first_chunk::<8>()?;
-        self.mac(purpose, nonce, *end).verify_slice(mac).ok()?;
-        let end = i64::from_be_bytes(*end);
-        (end > now.unix_timestamp()).then_some((*nonce, end))
-    }
-
-    /// Uses a challenge up; false where it was.
-    fn use_up(&self, (nonce, end): ([u8; NONCE], i64), now: OffsetDateTime) -> bool {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.retain(|_, end| *end > now.unix_timestamp());
-        used.len() < MAX_USED && used.insert(nonce, end).is_none()
     }
 }
 
@@ -305,29 +249,5 @@ fn checked(label: &str) -> Result<String, PasskeyError> {
     match label.chars().count() {
         1..=MAX_PASSKEY_LABEL => Ok(label.to_owned()),
         _ => Err(PasskeyError::Label),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_challenge_is_for_its_purpose_its_time_and_once() {
-        let (challenges, now) = (Challenges::new(), OffsetDateTime::UNIX_EPOCH);
-        let text = challenges.make("log in", now);
-        let read = challenges.read("log in", &text, now).unwrap();
-        assert_eq!(challenges.read("log in", &text, now + ANSWER - Duration::from_secs(1)), Some(read));
-        assert_eq!(challenges.read("log in", &text, now + ANSWER), None);
-        assert_eq!(challenges.read("add 1", &text, now), None);
-        assert_eq!(Challenges::new().read("log in", &text, now), None);
-        for other in ["", "AAAA", text.get(1..).unwrap(), &format!("{text}A"), &"A".repeat(10_000)] {
-            assert_eq!(challenges.read("log in", other, now), None, "{other}");
-        }
-        assert!(challenges.use_up(read, now));
-        assert!(!challenges.use_up(read, now));
-        assert_ne!(challenges.make("log in", now), text);
-        challenges.use_up(([1; NONCE], read.1 + 10), now + ANSWER);
-        assert_eq!(challenges.used.lock().unwrap().len(), 1, "what is over is forgotten");
     }
 }

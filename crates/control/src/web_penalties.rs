@@ -117,10 +117,9 @@ pub(crate) struct Penalties(Arc<Mutex<Tables>>);
 
 #[derive(Debug)]
 struct Tables {
-    /// A text that is no account's name counts as the account without one.
-    pairs: Table<(Option<AccountName>, Network)>,
+    pairs: Table<(AccountName, Network)>,
     networks: Table<Network>,
-    accounts: Table<Option<AccountName>>,
+    accounts: Table<AccountName>,
 }
 
 impl Default for Tables {
@@ -134,25 +133,30 @@ impl Default for Tables {
 }
 
 impl Penalties {
-    /// Begins a try at an account, which counts as wrong until it is said to be right.
+    /// Begins a try, which counts as wrong until it is said to be right: at an account, or at none where it is by
+    /// something that nobody can guess, or by a name that nobody can have. Then it counts for its network only.
     ///
     /// # Errors
     /// How long to wait for the next try.
     pub(crate) fn begin(&self, account: Option<&AccountName>, from: IpAddr) -> Result<Try, Duration> {
-        let (network, account, now) = (Network::of(from), account.cloned(), Instant::now());
+        let (network, now) = (Network::of(from), Instant::now());
+        let pair = account.map(|account| (account.clone(), network));
         let mut tables = self.lock();
-        let guessed_at = tables.accounts.get(&account, now).wrong >= GUESSING;
-        let free = if guessed_at { FREE_WHEN_GUESSED_AT } else { FREE };
-        let pair = (account.clone(), network);
-        let wait = tables.pairs.get(&pair, now).wait(free, now);
-        let wait = wait.max(tables.networks.get(&network, now).wait(FREE_OF_NETWORK, now));
+        let mut wait = tables.networks.get(&network, now).wait(FREE_OF_NETWORK, now);
+        if let Some(pair) = &pair {
+            let guessed_at = tables.accounts.get(&pair.0, now).wrong >= GUESSING;
+            let free = if guessed_at { FREE_WHEN_GUESSED_AT } else { FREE };
+            wait = wait.max(tables.pairs.get(pair, now).wait(free, now));
+        }
         if !wait.is_zero() {
             return Err(wait);
         }
-        tables.pairs.charge(pair, now);
         tables.networks.charge(network, now);
-        tables.accounts.charge(account.clone(), now);
-        Ok(Try { penalties: self.clone(), account, network })
+        if let Some(pair) = &pair {
+            tables.accounts.charge(pair.0.clone(), now);
+            tables.pairs.charge(pair.clone(), now);
+        }
+        Ok(Try { penalties: self.clone(), network, pair })
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -165,8 +169,8 @@ impl Penalties {
 #[must_use]
 pub(crate) struct Try {
     penalties: Penalties,
-    account: Option<AccountName>,
     network: Network,
+    pair: Option<(AccountName, Network)>,
 }
 
 impl Try {
@@ -174,16 +178,20 @@ impl Try {
     pub(crate) fn right(self) {
         let mut tables = self.penalties.lock();
         tables.networks.refund(&self.network);
-        tables.accounts.refund(&self.account);
-        tables.pairs.0.remove(&(self.account, self.network));
+        if let Some(pair) = &self.pair {
+            tables.accounts.refund(&pair.0);
+            tables.pairs.0.remove(pair);
+        }
     }
 
     /// Nobody found out whether it was right.
     pub(crate) fn undecided(self) {
         let mut tables = self.penalties.lock();
         tables.networks.refund(&self.network);
-        tables.accounts.refund(&self.account);
-        tables.pairs.refund(&(self.account, self.network));
+        if let Some(pair) = &self.pair {
+            tables.accounts.refund(&pair.0);
+            tables.pairs.refund(pair);
+        }
     }
 }
 

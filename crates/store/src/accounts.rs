@@ -8,7 +8,7 @@ use crate::{
     KeyRow, Role, SecretHash, Store, StoreError, VmRow,
     convert::{number, optional_time, text, time, to_millis},
     ids::next_id,
-    keys, links, passkeys, sessions, tokens, vms,
+    keys, links, oidc, passkeys, sessions, tokens, vms,
 };
 
 /// A live account.
@@ -100,6 +100,7 @@ impl Store {
         let mut cookies_and_tokens = sessions::end_all(&mut tx, name, None).await?;
         cookies_and_tokens.extend(tokens::remove_all(&mut tx, name).await?);
         passkeys::remove_all(&mut tx, name).await?;
+        oidc::remove_all(&mut tx, name).await?;
         links::remove_all(&mut tx, name).await?;
         sqlx::query("DELETE FROM passwords WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
         tx.commit().await?;

@@ -104,6 +104,10 @@ words! {
         PasskeyAdded = "passkey_added",
         /// A passkey was removed.
         PasskeyRemoved = "passkey_removed",
+        /// An account elsewhere lets in from now on.
+        OidcAdded = "oidc_added",
+        /// An account elsewhere lets in no longer.
+        OidcRemoved = "oidc_removed",
         /// A VM was made.
         VmAdded = "vm_added",
         /// A VM was removed.

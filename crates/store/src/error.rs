@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use berth_model::{AccountName, TeamName};
 
 use crate::{
-    keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS, passkeys::MAX_PASSKEYS, tokens::MAX_TOKENS,
+    keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS, oidc::MAX_OIDC_IDENTITIES, passkeys::MAX_PASSKEYS,
+    tokens::MAX_TOKENS,
 };
 
 /// Why the store did not do what it was asked. Nothing was changed.
@@ -61,6 +62,14 @@ pub enum StoreError {
         "The account {account} has {MAX_PASSKEYS} passkeys, and more are not possible. Remove one first."
     )]
     TooManyPasskeys {
+        /// The account.
+        account: AccountName,
+    },
+    /// The account has [`MAX_OIDC_IDENTITIES`] accounts elsewhere.
+    #[error(
+        "{MAX_OIDC_IDENTITIES} accounts elsewhere let in to {account}, and more are not possible. Remove one first."
+    )]
+    TooManyOidcIdentities {
         /// The account.
         account: AccountName,
     },

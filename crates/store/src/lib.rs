@@ -8,7 +8,7 @@
 //!   names ─┬─ accounts ─┬─ keys      a key's row goes when the key is removed
 //!          │            ├─ vms       a VM's row stays: its name keeps its host key
 //!          │            └─ passwords, login sessions, links, tokens: hashes only
-//!          │            ├─ passkeys  public keys
+//!          │            ├─ passkeys, OIDC identities: nothing secret
 //!          └─ teams ──────┘
 //!   audit        what happened; refers to nothing, so that it outlives what it is about
 //! ```
@@ -35,6 +35,7 @@ mod ids;
 mod keys;
 mod limits;
 mod links;
+mod oidc;
 mod passkeys;
 mod passwords;
 mod roles;
@@ -53,6 +54,7 @@ pub use hash::{SecretHash, SecretHashError};
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
 pub use limits::{Limit, Limits, OwnLimits};
 pub use links::{Invitation, LinkId, LinkPurpose, LinkRow, MAX_INVITATIONS, MAX_LINKS, NewLink};
+pub use oidc::{MAX_OIDC_IDENTITIES, OidcId, OidcIdentity, OidcRow};
 pub use passkeys::{MAX_PASSKEY_LABEL, MAX_PASSKEYS, NewPasskey, PasskeyId, PasskeyRow, PasskeyUse};
 pub use passwords::PasswordRow;
 pub use roles::{Role, ShutOut};

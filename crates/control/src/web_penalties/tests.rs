@@ -104,12 +104,15 @@ async fn an_account_that_is_guessed_at_from_everywhere_leaves_each_network_less_
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_that_nobody_can_have_count_together() {
+async fn what_is_at_no_account_counts_for_its_network_alone() {
     let penalties = Penalties::default();
-    for name in ["", "Ä", "root", "a b", "*"] {
+    let names = ["", "Ä", "root", "a b", "*"];
+    for name in names.iter().cycle().take(FREE_OF_NETWORK as usize) {
         assert_eq!(wrong(&penalties, name, "192.0.2.1"), None);
     }
     assert!(wrong(&penalties, "%", "192.0.2.1").is_some());
+    assert_eq!(wrong(&penalties, "%", "192.0.3.1"), None);
+    assert!(penalties.lock().pairs.0.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ mod web;
 mod web_acting;
 mod web_links;
 mod web_log_in;
+mod web_oidc;
 mod web_passkeys;
 mod web_tokens;
 mod world;

@@ -5,6 +5,7 @@ mod audit;
 mod keys;
 mod limits;
 mod log_in;
+mod oidc;
 mod opening;
 mod passkeys;
 mod schema;
