@@ -1,15 +1,84 @@
-//! The files that pages refer to, embedded in the binary.
+//! The files that pages refer to: named after their contents, compressed at build time, embedded in the binary.
 
-use axum::{http::header::CONTENT_TYPE, response::IntoResponse};
+use axum::{
+    http::{
+        HeaderMap, HeaderValue,
+        header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY},
+    },
+    response::{IntoResponse, Response},
+};
 
-pub(crate) async fn style() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../assets/berth.css"))
+/// One file in the forms in which it is sent.
+pub(crate) struct Asset {
+    /// Where it is; another one when its content is another one.
+    pub(crate) path: &'static str,
+    kind: &'static str,
+    plain: &'static [u8],
+    gzip: &'static [u8],
+    brotli: &'static [u8],
 }
 
-pub(crate) async fn script() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("../assets/copy.js"))
+include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+pub(crate) const ALL: [&Asset; 5] = [&STYLE, &SCRIPT, &HTMX, &HX_SSE, &ICON];
+
+impl Asset {
+    /// The smallest form that the client takes.
+    pub(crate) fn answer(&self, asked: &HeaderMap) -> Response {
+        let (encoding, bytes) = if accepts(asked, "br") {
+            (Some("br"), self.brotli)
+        } else if accepts(asked, "gzip") {
+            (Some("gzip"), self.gzip)
+        } else {
+            (None, self.plain)
+        };
+        let mut response = bytes.into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if let Some(encoding) = encoding {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        response
+    }
 }
 
-pub(crate) async fn icon() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "image/svg+xml")], include_str!("../assets/icon.svg"))
+/// Whether a coding is named without being ruled out (RFC 9110, 12.5.3). A wildcard alone gets the plain form.
+fn accepts(asked: &HeaderMap, coding: &str) -> bool {
+    let lists = asked.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
+        named && weight.is_ok_and(|weight| weight > 0.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(accept: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accept))])
+    }
+
+    #[test]
+    fn a_coding_is_taken_when_it_is_named_and_not_ruled_out() {
+        assert!(accepts(&asked("gzip, deflate, br"), "br"));
+        assert!(accepts(&asked("GZIP;q=0.5"), "gzip"));
+        assert!(!accepts(&asked("gzip;q=0, br;q=x"), "gzip"));
+        assert!(!accepts(&asked("gzip;q=0, br;q=x"), "br"));
+        assert!(!accepts(&asked("*"), "br"));
+        assert!(!accepts(&HeaderMap::new(), "gzip"));
+    }
+
+    #[test]
+    fn what_a_first_visit_loads_is_small() {
+        let packed: usize = ALL.iter().map(|asset| asset.gzip.len()).sum();
+        assert!(packed < 60_000, "{packed} bytes leave too little of 100 KB for the page");
+        for asset in ALL {
+            assert!(asset.brotli.len() <= asset.gzip.len(), "{}", asset.path);
+        }
+    }
 }

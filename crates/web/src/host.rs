@@ -6,11 +6,11 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header::HOST, uri::Authority},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use berth_model::Domains;
 
-use crate::pages::problem;
+use crate::{problem::Problem, visitor::Wants};
 
 /// The names of this site.
 pub(crate) struct Names {
@@ -41,21 +41,21 @@ impl Names {
 pub(crate) async fn check(State(names): State<Arc<Names>>, request: Request, next: Next) -> Response {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return refuse(StatusCode::BAD_REQUEST, "A request needs exactly one Host.");
+        return refuse(&request, StatusCode::BAD_REQUEST, "A request needs exactly one Host.");
     };
     let Ok(host) = Authority::try_from(host.as_bytes()) else {
-        return refuse(StatusCode::BAD_REQUEST, "The Host of this request is not a host name.");
+        return refuse(&request, StatusCode::BAD_REQUEST, "The Host of this request is not a host name.");
     };
     // A request line with a full address overrides the header (RFC 9112, 3.2.2), so both are looked at.
     if names.include(&host) && request.uri().authority().is_none_or(|asked| names.include(asked)) {
         return next.run(request).await;
     }
-    refuse(StatusCode::MISDIRECTED_REQUEST, "There is no site of this name here.")
+    refuse(&request, StatusCode::MISDIRECTED_REQUEST, "There is no site of this name here.")
 }
 
-fn refuse(status: StatusCode, what: &'static str) -> Response {
-    problem(status, what, "Check the address that you typed, or ask the operator for the right one.")
-        .into_response()
+fn refuse(request: &Request, status: StatusCode, what: &'static str) -> Response {
+    let next = "Check the address that you typed, or ask the operator for the right one.";
+    Problem::new(status, what, next).alone(Wants::of(request.headers()))
 }
 
 #[cfg(test)]

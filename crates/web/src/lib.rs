@@ -1,28 +1,51 @@
-//! The website: what this installation is and how to get in.
+//! The website: where a member gets in without knowing any of this, and an operator sees everything.
 //!
-//! Owns the routes, the pages, what every answer's header says, and how an HTTP connection is served. Owns no account,
-//! key or VM: there is nothing to log in to yet, so every page is the same for everybody and nothing here has a secret.
+//! Owns the routes, the pages, what every answer's header says, who may ask for what, and how an HTTP connection is
+//! served. Owns no account, key, VM or log-in: `berth-control` has those, and decides.
 //!
 //! ```text
-//!   listen ── bounds, time-outs ──► router ── host: is this name ours? ──► pages
-//!                                     └────── headers: on every answer, refusals too
+//!   listen ── bounds, time-outs ──► host: is this name ours? ──► routes: the table ──► guard ──► pages ──► control
+//!      └────── headers: on every answer, refusals too                                    │
+//!                                              who asks, whose form it is, how errors look ┘
 //! ```
 //!
-//! Rule of concurrency: what a page shows is rendered once, when the router is made, and shared by reference; nothing
-//! changes afterwards.
+//! Rule of concurrency: nothing is kept between requests but how many live streams an account has open. A stream is
+//! part of its response: when the connection goes, so does all that it held.
 
+mod asked;
 mod assets;
+mod cookies;
+mod fields;
+mod frame;
+mod guard;
 mod headers;
 mod host;
 mod listen;
+mod live;
+mod origin;
+mod own_vm;
 mod pages;
+mod problem;
+mod public;
+mod routes;
+mod trail;
+mod views;
+mod visitor;
+mod way_in;
+mod words;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, routing::get};
+use axum::{Router, middleware};
+use berth_control::Control;
 use berth_model::Domains;
+use tokio_util::sync::CancellationToken;
 
-pub use listen::serve;
+pub use listen::{Peer, serve};
+pub use public::router;
+pub use routes::{Forms, Route, Who, routes};
+
+use crate::{host::Names, live::Streams};
 
 /// What the pages say about this installation.
 #[derive(Debug, Clone)]
@@ -35,26 +58,25 @@ pub struct Site {
     pub gateway_fingerprint: String,
 }
 
-/// The routes of the website, ready for [`serve`] or a test.
+/// What every page needs.
+pub(crate) struct Website {
+    site: Site,
+    control: Arc<Control>,
+    /// People reach it by https, so cookies can be kept to that.
+    secure: bool,
+    streams: Streams,
+    stop: CancellationToken,
+}
+
+/// The routes of the website, ready for [`serve`] or a test. Live streams end with `stop`.
 ///
 /// Answers to `app_domain` and to the loopback's names, on any port; any other `Host` gets a 421 (RFC 9110, 15.5.20),
 /// so that a page under a name of a stranger's cannot read this site through the visitor's browser.
-///
-/// # Errors
-/// When a page cannot be rendered, which no content of `site` causes.
-pub fn router(site: &Site) -> Result<Router, askama::Error> {
-    let pages = Arc::new(pages::Pages::render(site)?);
-    let names = Arc::new(host::Names::new(&site.domains));
-    Ok(Router::new()
-        .route("/", get(pages::home))
-        .route("/account/keys", get(pages::keys))
-        .route("/healthz", get(pages::health))
-        .route("/assets/berth.css", get(assets::style))
-        .route("/assets/copy.js", get(assets::script))
-        .route("/assets/icon.svg", get(assets::icon))
-        .fallback(pages::missing)
-        .method_not_allowed_fallback(pages::wrong_method)
-        .with_state(pages)
+pub fn website(site: Site, control: Arc<Control>, stop: CancellationToken) -> Router {
+    let names = Arc::new(Names::new(&site.domains));
+    let secure = control.settings().website.starts_with("https://");
+    let website = Arc::new(Website { site, control, secure, streams: Streams::default(), stop });
+    routes::built(&website)
         .layer(middleware::from_fn_with_state(names, host::check))
-        .layer(middleware::from_fn(headers::add)))
+        .layer(middleware::from_fn(headers::add))
 }

@@ -1,30 +1,52 @@
 //! Serving HTTP connections, with a bound on each thing that a stranger could make long.
+//!
+//! A connection may last as long as it likes, since live streams do. What ends it is silence: a client that takes
+//! nothing of what is written to it for [`PATIENCE`], whether it reads too slowly or has vanished without a word. With
+//! it goes all that its requests held, such as "somebody has the site open".
 
-use std::{io, sync::Arc, time::Duration};
-
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+
+use axum::{Router, body::Body, http::Extensions};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Sleep, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
 
-/// So many connections are served at once; the next ones wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 512;
+/// So many connections are served at once; the next ones wait in the listener's backlog. Every open page has one.
+const MAX_CONNECTIONS: usize = 2048;
 /// So long may a client take to send a request's header, and so long may a connection idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// So long may a connection last. No page takes long: whoever is still here reads on purpose slowly.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// So long may a client leave unread what it is sent, or unacknowledged.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The most bytes of a request's header.
 const MAX_HEADER: usize = 16 * 1024;
 /// The pause after a failed accept, which fails again at once when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a request came from: put into its extensions by [`serve`].
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+impl Peer {
+    /// The address; `0.0.0.0` for a request that came over no connection.
+    pub(crate) fn of(extensions: &Extensions) -> IpAddr {
+        extensions.get::<Self>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+    }
+}
 
 /// Serves `router` on `listener` until `stop`, then lets the requests under way finish and returns. Whoever cannot wait
 /// for slow clients drops the future, which ends their connections.
@@ -39,8 +61,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             accepted = accept(&listener, &room) => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
-                let connection = connection(stream, router.clone(), stop.clone());
+            Ok((stream, peer, permit)) => {
+                let connection = connection(stream, peer, router.clone(), stop.clone());
                 let ended = ended.clone();
                 connections.spawn(async move {
                     ended.run_until_cancelled(connection).await;
@@ -60,30 +82,141 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    // A peer that is gone without a word acknowledges nothing; without this the kernel believes in it for a quarter of
+    // an hour.
+    set_tcp_user_timeout(&stream, PATIENCE.as_millis().try_into().unwrap_or(u32::MAX))?;
+    Ok((stream, Peer(peer.ip().to_canonical()), permit))
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: CancellationToken) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream)), answer);
     tokio::pin!(connection);
-    let served = timeout(CONNECTION_TIMEOUT, async {
+    let served = async {
         tokio::select! {
             result = connection.as_mut() => return result,
             () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         connection.await
-    });
-    match served.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection ended early"),
-        Err(_) => tracing::debug!("an HTTP connection lasted too long"),
+    };
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+/// A stream on which a write that gets nowhere for [`PATIENCE`] fails.
+struct Patient<S> {
+    stream: S,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, stalled: None }
+    }
+
+    /// Passes a result on; one that is not there yet for too long is an error.
+    fn within_patience<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.within_patience(polled, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.within_patience(polled, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.within_patience(polled, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.within_patience(polled, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (near, far) = tokio::io::duplex(16);
+        let begun = Instant::now();
+        let error = Patient::new(near).write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), PATIENCE);
+        drop(far);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_that_takes_something_is_served() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let reader = async {
+            let mut buffer = [0; 16];
+            for _ in 0..4 {
+                sleep(PATIENCE - Duration::from_secs(1)).await;
+                far.read_exact(&mut buffer).await.unwrap();
+            }
+        };
+        let mut near = Patient::new(near);
+        let (written, ()) = tokio::join!(near.write_all(&[0; 64]), reader);
+        written.unwrap();
     }
 }

@@ -1,0 +1,73 @@
+//! What a form was sent with.
+
+use axum::{
+    body::Body,
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+use crate::problem::Problem;
+
+/// The most fields of a form; ours have less than ten.
+const MAX_FIELDS: usize = 64;
+/// How long a client may take to send a form.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The fields of a form whose token was right: the guard puts it into the request.
+// Without Debug: passwords come this way.
+#[derive(Clone)]
+pub(crate) struct Fields(Arc<Vec<(String, String)>>);
+
+impl Fields {
+    /// Reads a body of at most `most` bytes.
+    pub(crate) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Self, Problem> {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "That is not how a form is sent.",
+                "Send it as application/x-www-form-urlencoded.",
+            ));
+        }
+        let read = timeout(PATIENCE, Limited::new(body, most).collect()).await;
+        let bytes = match read {
+            Ok(Ok(read)) => read.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::too_large(most)),
+            Ok(Err(_)) => {
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "The form was cut off.", "Send it again."));
+            }
+            Err(_) => {
+                let what = "The form took too long to arrive.";
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, what, "Send it again."));
+            }
+        };
+        let fields: Vec<_> = form_urlencoded::parse(&bytes).into_owned().take(MAX_FIELDS + 1).collect();
+        if fields.len() > MAX_FIELDS {
+            let what = "The form has more fields than any form here.";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, what, "Open the page again."));
+        }
+        Ok(Self(Arc::new(fields)))
+    }
+
+    /// The first field of this name; empty where there is none.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
+    }
+
+    /// Every field of this name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Fields {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::broken)
+    }
+}

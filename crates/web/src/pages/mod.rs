@@ -1,0 +1,15 @@
+//! The pages, each answering one question.
+
+pub(crate) mod account;
+pub(crate) mod activity;
+pub(crate) mod confirm;
+pub(crate) mod environments;
+pub(crate) mod files;
+pub(crate) mod help;
+pub(crate) mod keys;
+pub(crate) mod link;
+pub(crate) mod log_in;
+pub(crate) mod ops;
+pub(crate) mod sessions;
+pub(crate) mod tokens;
+pub(crate) mod vm;

@@ -1,0 +1,169 @@
+//! Every route: what it is, who may, and what its form must prove. The router is built from this table and from nothing
+//! else, so no route is without its row.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Router,
+    handler::Handler,
+    http::Method,
+    middleware::from_fn_with_state,
+    routing::{MethodFilter, MethodRouter, on},
+};
+
+use crate::{
+    Website,
+    guard::{self, Gate},
+    live,
+    pages::{account, activity, environments, files, help, keys, link, log_in, ops, sessions, tokens, vm},
+    problem::Problem,
+};
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Also somebody unknown.
+    Anybody,
+    /// Somebody who is logged in. Others are sent to log in.
+    Member,
+    /// Somebody who runs this Berth. For others there is no such page.
+    Operator,
+}
+
+/// What a form must prove before it is acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forms {
+    /// There is none: the route only reads.
+    None,
+    /// That a page of this site made it: by the browser's word (`Origin`, `Sec-Fetch-Site`) and by the token that was
+    /// in it. It has at most so many bytes.
+    Own {
+        /// The most bytes of its body.
+        most: usize,
+    },
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The method. GET stands for HEAD too.
+    pub method: Method,
+    /// The path, with its parameters in braces.
+    pub path: &'static str,
+    /// Who may ask.
+    pub who: Who,
+    /// What its form must prove.
+    pub forms: Forms,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let forms = match self.forms {
+            Forms::None => "reads",
+            Forms::Own { .. } => "own form",
+        };
+        write!(f, "{} {} | {:?} | {forms}", self.method, self.path, self.who)
+    }
+}
+
+/// The table of all routes, for tests and for whoever wants to know.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    table().into_iter().map(|row| row.route).collect()
+}
+
+struct Row {
+    route: Route,
+    answer: MethodRouter<Arc<Website>>,
+}
+
+/// The most bytes of a form with a few lines in it.
+const SHORT: usize = 8 * 1024;
+/// The most bytes of a form with a paste of keys in it: 64 KiB, which may triple on the way.
+const PASTE: usize = 200 * 1024;
+
+fn page<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
+    let route = Route { method: Method::GET, path, who, forms: Forms::None };
+    Row { route, answer: on(MethodFilter::GET, answer) }
+}
+
+fn form<T: 'static>(path: &'static str, who: Who, most: usize, answer: impl Handler<T, Arc<Website>>) -> Row {
+    let route = Route { method: Method::POST, path, who, forms: Forms::Own { most } };
+    Row { route, answer: on(MethodFilter::POST, answer) }
+}
+
+fn table() -> Vec<Row> {
+    use Who::{Anybody, Member, Operator};
+    let mut rows = vec![
+        page("/healthz", Anybody, files::health),
+        page("/", Anybody, environments::show),
+        page("/log-in", Anybody, log_in::show),
+        form("/log-in", Anybody, SHORT, log_in::by_password),
+        form("/log-out", Member, SHORT, log_in::out),
+        page("/link/{token}", Anybody, link::show),
+        form("/link/{token}", Anybody, SHORT, link::follow),
+        form("/vms", Member, SHORT, environments::add),
+        page("/vms/{vm}", Member, vm::show),
+        form("/vms/{vm}/power", Member, SHORT, vm::power),
+        form("/vms/{vm}/always-on", Member, SHORT, vm::always_on),
+        form("/vms/{vm}/snooze", Member, SHORT, vm::snooze),
+        page("/vms/{vm}/remove", Member, vm::show_remove),
+        form("/vms/{vm}/remove", Member, SHORT, vm::remove),
+        page("/account", Member, account::show),
+        form("/account/password", Member, SHORT, account::set_password),
+        page("/account/keys", Member, keys::show),
+        form("/account/keys", Member, PASTE, keys::add),
+        page("/account/keys/{key}/remove", Member, keys::show_remove),
+        form("/account/keys/{key}/remove", Member, SHORT, keys::remove),
+        page("/account/sessions", Member, sessions::show),
+        form("/account/sessions/{session}/end", Member, SHORT, sessions::end),
+        form("/account/sessions/end-others", Member, SHORT, sessions::end_others),
+        page("/account/tokens", Member, tokens::show),
+        form("/account/tokens", Member, SHORT, tokens::make),
+        form("/account/tokens/{token}/remove", Member, SHORT, tokens::remove),
+        page("/account/activity", Member, activity::show),
+        page("/help", Member, help::show),
+        page("/live", Member, live::open),
+        page("/live/environments", Member, live::environments),
+        page("/live/vms/{vm}", Member, live::vm),
+        page("/live/keys", Member, live::keys),
+        page("/ops", Operator, ops::accounts::show),
+        form("/ops/invitations", Operator, SHORT, ops::accounts::invite),
+        form("/ops/invitations/{invitation}/remove", Operator, SHORT, ops::accounts::remove_invitation),
+        page("/ops/accounts/{account}", Operator, ops::account::show),
+        form("/ops/accounts/{account}/link", Operator, SHORT, ops::account::make_link),
+        form("/ops/accounts/{account}/block", Operator, SHORT, ops::account::block),
+        form("/ops/accounts/{account}/role", Operator, SHORT, ops::account::set_role),
+        page("/ops/vms", Operator, ops::vms::show),
+        page("/ops/audit", Operator, ops::audit::show),
+    ];
+    rows.extend(files::assets().map(|(path, answer)| Row {
+        route: Route { method: Method::GET, path, who: Anybody, forms: Forms::None },
+        answer,
+    }));
+    rows
+}
+
+/// The router of the table. What is in no row is a page that says so.
+pub(crate) fn built(website: &Arc<Website>) -> Router {
+    let gate = |who, forms| {
+        let gate = Arc::new(Gate { website: Arc::clone(website), who, forms });
+        from_fn_with_state(gate, guard::pass)
+    };
+    let mut router = Router::new();
+    for Row { route, answer } in table() {
+        router = router.route(route.path, answer.route_layer(gate(route.who, route.forms)));
+    }
+    router
+        .fallback(missing.layer(gate(Who::Anybody, Forms::None)))
+        .method_not_allowed_fallback(wrong_method.layer(gate(Who::Anybody, Forms::None)))
+        .with_state(Arc::clone(website))
+}
+
+async fn missing() -> Problem {
+    Problem::missing()
+}
+
+async fn wrong_method() -> Problem {
+    Problem::wrong_method()
+}

@@ -1,0 +1,66 @@
+//! The audit trail as people read it.
+
+use berth_control::{AUDIT_PAGE, AuditInfo, Way};
+
+use crate::words::Moment;
+
+/// A page of it.
+pub(crate) struct Trail {
+    pub(crate) events: Vec<EventView>,
+    /// What follows, by the line after which it begins.
+    pub(crate) older: Option<String>,
+    /// This is not the beginning.
+    pub(crate) later: bool,
+}
+
+/// One line.
+pub(crate) struct EventView {
+    pub(crate) at: Moment,
+    pub(crate) what: String,
+    pub(crate) about: String,
+    pub(crate) who: String,
+    pub(crate) from: String,
+}
+
+impl Trail {
+    /// From what control gave for lines before `before`.
+    pub(crate) fn new(lines: Vec<AuditInfo>, later: bool) -> Self {
+        let full = lines.len() == AUDIT_PAGE;
+        let older = lines.last().filter(|_| full).map(|last| last.id.to_string());
+        Self { events: lines.into_iter().map(EventView::from).collect(), older, later }
+    }
+}
+
+impl From<AuditInfo> for EventView {
+    fn from(info: AuditInfo) -> Self {
+        let way = match info.way {
+            Way::Host => "on the server",
+            Way::Web => "on the website",
+            Way::Api => "by the API",
+            Way::Ssh => "by ssh",
+        };
+        let actor = info.actor.as_ref().map_or("", |name| name.as_str());
+        Self {
+            at: Moment::new(info.last_at),
+            what: what(&info),
+            about: info.account.as_ref().map(ToString::to_string).unwrap_or_default(),
+            who: if actor.is_empty() { "the operator".to_owned() } else { actor.to_owned() },
+            from: info.address.map_or_else(|| way.to_owned(), |address| format!("{address}, {way}")),
+        }
+    }
+}
+
+/// What happened, in control's word for it, and to what.
+fn what(info: &AuditInfo) -> String {
+    let mut text = info.kind.as_str().replace('_', " ").replace("vm ", "VM ");
+    if !info.subject.is_empty() {
+        text += &format!(": {}", info.subject);
+    }
+    if !info.detail.is_empty() {
+        text += &format!(" ({})", info.detail);
+    }
+    if info.times > 1 {
+        text += &format!(" ({} times)", info.times);
+    }
+    text
+}
