@@ -1,0 +1,143 @@
+// Looks at every page in a browser, at two widths and in both colour schemes: takes pictures, and has axe-core find what
+// keeps people out. Fails on a serious finding, an error of a script, or something that the policy kept from loading.
+//
+//   cargo run -p berth-web --example demo | node crates/web/npm/look.mjs --pictures DIR
+//
+// reads from the demo what to open. CHROMIUM names the browser.
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { join } from "node:path";
+import puppeteer from "puppeteer-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const pictures = process.argv.includes("--pictures") ? process.argv[process.argv.indexOf("--pictures") + 1] : undefined;
+const only = process.argv.includes("--only") ? process.argv[process.argv.indexOf("--only") + 1] : "";
+
+/** What the demo prints: addresses by their names. */
+async function demo() {
+  const said = {};
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [, name, value] = line.match(/^([a-z ]+): (.+)$/) ?? [];
+    if (name) said[name] = value;
+    if (name === "password") break;
+  }
+  return said;
+}
+
+async function logIn(page, base, name, password) {
+  await page.goto(`${base}/log-in`);
+  await page.type("#name", name);
+  await page.type("#password", password);
+  await Promise.all([page.waitForNavigation(), page.click("main button")]);
+}
+
+/** Sends a form of a page with these fields and waits for the answer. */
+async function send(page, selector, fields) {
+  await page.$eval(selector, (form, fields) => {
+    for (const [name, value] of Object.entries(fields)) form.querySelector(`[name="${name}"]`).value = value;
+  }, fields);
+  await Promise.all([page.waitForNavigation(), page.$eval(selector, (form) => form.requestSubmit())]);
+}
+
+const PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
+
+/** Every page: its name, who looks, where it is, and what is done there first. */
+const PAGES = (said) => [
+  ["out", null, "/"],
+  ["log-in", null, "/log-in?to=/account/keys"],
+  ["log-in-wrong", null, "/log-in", (page) => send(page, "main form", { name: "alice", password: "nonsense" })],
+  ["missing-out", null, "/nothing"],
+  ["link", null, said["log in"]],
+  ["link-gone", null, "/link/0000000000000000000000000000000000000000000"],
+  ["reset", null, said.reset],
+  ["invitation", null, said.invitation],
+  ["invitation-wrong", null, said.invitation, (page) => send(page, "main form", { name: "Root!", password: "short" })],
+  ["environments", "alice", "/"],
+  ["environments-no-key", "bob", "/"],
+  ["environments-empty", "carol", "/"],
+  ["vm", "alice", "/vms/vm-0"],
+  ["vm-off", "alice", "/vms/vm-2"],
+  ["vm-dialog", "alice", "/vms/vm-0", (page) => page.click("[data-dialog]")],
+  ["vm-remove", "alice", "/vms/vm-0/remove"],
+  ["vm-until-wrong", "alice", "/vms/vm-0", (page) => send(page, "form.with-button", { until: "2020-01-01T00:00" })],
+  ["account", "alice", "/account"],
+  ["keys", "alice", "/account/keys"],
+  ["keys-empty", "carol", "/account/keys"],
+  ["keys-bad", "carol", "/account/keys", (page) => send(page, "#add form", { key: "ssh-ed25519 AAAAC3Nz cut" })],
+  ["keys-private", "carol", "/account/keys", (page) => send(page, "#add form", { key: PRIVATE })],
+  ["sessions", "alice", "/account/sessions"],
+  ["tokens", "alice", "/account/tokens"],
+  ["tokens-made", "alice", "/account/tokens", (page) => send(page, "main form.form", { name: "backup" })],
+  ["tokens-wrong", "alice", "/account/tokens", (page) => send(page, "main form.form", { name: "" })],
+  ["activity", "alice", "/account/activity"],
+  ["help", "alice", "/help"],
+  ["missing", "alice", "/vms/vm-99"],
+  ["ops", "alice", "/ops"],
+  ["ops-invited", "alice", "/ops", (page) => send(page, "main form.form", { note: "erin@example.com" })],
+  ["ops-account", "alice", "/ops/accounts/bob"],
+  ["ops-vms", "alice", "/ops/vms"],
+  ["ops-audit", "alice", "/ops/audit"],
+];
+
+const VIEWS = [
+  ["1280-light", 1280, 800, "light"],
+  ["1280-dark", 1280, 800, "dark"],
+  ["390-light", 390, 844, "light"],
+  ["390-dark", 390, 844, "dark"],
+];
+
+const findings = [];
+
+/** An error of the server is an answer like any other; only what the page itself does wrong is told. */
+function listen(page, name) {
+  page.on("pageerror", (error) => findings.push(`${name}: ${error.message}`));
+  page.on("console", (message) => {
+    const expected = /status of 4\d\d/.test(message.text());
+    if (message.type() === "error" && !expected) findings.push(`${name}: ${message.text()}`);
+  });
+}
+
+async function look(page, [name, , path, act], base) {
+  await page.goto(new URL(path, base).href, { waitUntil: "load" });
+  if (act) await act(page);
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  for (const [view, width, height, scheme] of VIEWS) {
+    await page.setViewport({ width, height });
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+    if (pictures) {
+      await page.screenshot({ path: join(pictures, `${name}-${view}.png`), fullPage: !name.includes("dialog") });
+    }
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 0) findings.push(`${name} ${view}: ${wide} px wider than the window`);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+    for (const { id, impact, help, nodes } of violations) {
+      findings.push(`${name} ${view}: ${impact} ${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 160)).join(" | ")}`);
+    }
+  }
+}
+
+const said = await demo();
+if (pictures) mkdirSync(pictures, { recursive: true });
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--host-resolver-rules=MAP * 127.0.0.1"],
+});
+const people = new Map();
+for (const entry of PAGES(said)) {
+  const [name, who] = entry;
+  if (!name.startsWith(only)) continue;
+  if (!people.has(who)) {
+    const context = await browser.createBrowserContext();
+    const page = await context.newPage();
+    listen(page, who ?? "nobody");
+    if (who) await logIn(page, said.site, who, said.password);
+    people.set(who, page);
+  }
+  await look(people.get(who), entry, said.site);
+}
+await browser.close();
+for (const finding of findings) console.log(finding);
+console.log(findings.length ? `${findings.length} findings` : "nothing found");
+process.exit(findings.length ? 1 : 0);
