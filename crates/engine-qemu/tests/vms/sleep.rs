@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_engine::{Engine, EngineError, Guest, Observed};
 use berth_model::VmId;
+use tokio::time::Instant;
 
 use crate::{
-    bench::{Bench, image_dir, qemus, shims, soon},
+    bench::{Bench, image_dir, qemus, shims},
     kills::kills,
     traffic::traffic,
 };
@@ -86,10 +87,21 @@ async fn a_sleeping_vm_is_not_asked(bench: &Bench, vm: &VmId) {
 impl Bench {
     /// Puts the VM to sleep and waits until nothing of it is left but files.
     pub(crate) async fn sleep_for_good(&self, vm: &VmId) {
-        // Its sshd says goodbye to the last connection.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        self.sleep(vm).await;
-        soon("its shim goes", || shims(&vm.to_string()).is_empty()).await;
-        assert_eq!(self.engine.observe(vm).await, Ok(Observed::Asleep { called: false }));
+        for _ in 0..5 {
+            // Its sshd says goodbye to the last connection; on a busy host that takes a while, and until then the
+            // connection is open.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.sleep(vm).await;
+            let deadline = Instant::now() + Duration::from_secs(4);
+            while Instant::now() < deadline {
+                if shims(&vm.to_string()).is_empty() {
+                    assert_eq!(self.engine.observe(vm).await, Ok(Observed::Asleep { called: false }));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            self.wake(vm).await;
+        }
+        panic!("its shim does not go\n{}", self.shim_log(vm));
     }
 }
