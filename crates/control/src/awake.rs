@@ -13,10 +13,10 @@ use crate::{
     Control, Limits,
     connect::Progress,
     error::Error,
-    idle::Use,
+    idle::{Reason, Use},
     lifecycle::{Refusal, State},
     supervisor::{Handle, Tools},
-    why::{Known, SleptFor, sentence},
+    why::{Known, Outlook, SleptFor, sentence},
 };
 
 /// The longest that a VM can be told to stay awake for; who needs more marks it always-on.
@@ -146,13 +146,32 @@ impl Control {
         let used = handle.activity.used().or_else(|| kept_use(row));
         sentence(&Known {
             label: row.name.label(),
+            name: row.name.to_string(),
+            queued: handle.queued().borrow().as_ref(),
             now: self.settings.clock.now(),
             state: &handle.state(),
-            outlook: &handle.outlook(),
+            outlook: &self.outlook(handle),
             used: used.as_ref(),
             slept: kept.zip(slept_for.as_ref()).map(|(noted, why)| (noted.at, why)),
             sleep_after: self.settings.idle.sleep_after,
         })
+    }
+
+    /// What the idle policy said last, with what has happened since.
+    pub(crate) fn outlook(&self, handle: &Handle) -> Outlook {
+        let said = handle.outlook();
+        let (Some(used), Some(after)) = (handle.activity.used(), self.settings.idle.sleep_after) else {
+            return said;
+        };
+        let connected =
+            matches!(said, Outlook::Stays(Reason::Connecting)) && !handle.activity.is_connecting();
+        match said {
+            Outlook::Sleeps { since, .. } if used.at > since => {
+                Outlook::Sleeps { since: used.at, at: used.at + after }
+            }
+            _ if connected => Outlook::Sleeps { since: used.at, at: used.at + after },
+            said => said,
+        }
     }
 
     async fn policy_changed(&self, handle: &Handle) -> Result<(), Error> {

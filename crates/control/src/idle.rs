@@ -53,6 +53,11 @@ impl IdleRules {
         self.sleep_after.map_or(WARN_BEFORE, |after| WARN_BEFORE.min(after / 4))
     }
 
+    /// How often a VM is looked at while it is awake: a few times in each timeout, so that work is seen in time.
+    pub(crate) fn look_every(&self) -> Duration {
+        self.sleep_after.map_or(LOOK_EVERY, |after| LOOK_EVERY.min(after / 4))
+    }
+
     /// Whether this much of the CPU and the disk in this time is work.
     pub(crate) fn is_work(&self, cpu: Duration, disk: u64, time: Duration) -> bool {
         let seconds = time.as_secs_f64().max(1.0);
@@ -147,7 +152,7 @@ pub(crate) enum Verdict {
 
 /// The policy.
 pub(crate) fn judge(facts: &Facts<'_>) -> Verdict {
-    let soon = facts.now + LOOK_EVERY;
+    let soon = facts.now + facts.rules.look_every();
     let stay = |why| Verdict::Stay { why, look: soon };
     if let Some(reason) = held_from_outside(facts) {
         let look = match reason {

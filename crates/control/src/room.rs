@@ -120,7 +120,7 @@ impl Room {
     fn full(&self) -> String {
         let inner = self.lock();
         format!(
-            "{} of the {} that this host has for VMs are in use by VMs that are at work",
+            "{} of the {} that this host has for VMs are taken by VMs that are in use",
             megabytes(inner.used()),
             megabytes(inner.memory)
         )

@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     activity::Activity,
-    idle::Use,
+    idle::{Use, UseKind},
     lifecycle::{Effect, Event, Refusal, State, step},
     presence::Presence,
     room::{Queued, Room},
@@ -388,6 +388,7 @@ impl Supervisor {
     fn on_start_asked(&mut self, answer: Answer, event: Event) {
         self.starts.push(answer);
         self.always_on.turned_off = false;
+        self.activity.note(UseKind::Started);
         self.on_event(event);
     }
 
@@ -410,8 +411,13 @@ impl Supervisor {
     fn account_for_room(&self) {
         match *self.state.borrow() {
             State::Off { .. } | State::Asleep { .. } | State::Removed => self.tools.room.leave(self.id),
-            State::Running | State::Stopping { .. } => self.tools.room.found(self.id, self.spec.memory),
-            State::Starting | State::Waking | State::FallingAsleep { .. } | State::Removing { .. } => {}
+            State::Running => self.tools.room.found(self.id, self.spec.memory),
+            // One that was awake has its place; one that is woken to be stopped queues for it.
+            State::Starting
+            | State::Waking
+            | State::FallingAsleep { .. }
+            | State::Stopping { .. }
+            | State::Removing { .. } => {}
         }
     }
 

@@ -160,7 +160,12 @@ impl Control {
             }
             None => shown(&state),
         };
-        let sleeps_at = handle.and_then(|handle| match handle.outlook() {
+        let queued = handle.and_then(|handle| handle.queued().borrow().clone());
+        let reason = match queued {
+            Some(queued) => Some(format!("it waits for memory on this host: {}", queued.reason)),
+            None => reason,
+        };
+        let sleeps_at = handle.and_then(|handle| match self.outlook(handle) {
             Outlook::Sleeps { at, .. } => Some(at),
             Outlook::Unknown | Outlook::Stays(_) | Outlook::StartsAgain { .. } => None,
         });

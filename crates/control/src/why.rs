@@ -8,6 +8,7 @@ use time::{OffsetDateTime, macros::format_description};
 use crate::{
     idle::{Reason, Use, UseKind},
     lifecycle::State,
+    room::Queued,
 };
 
 /// What the idle policy said last of a VM.
@@ -45,6 +46,10 @@ pub(crate) enum SleptFor {
 /// All that the sentence is made of.
 pub(crate) struct Known<'a> {
     pub(crate) label: String,
+    /// `vm-0.alice.koding`, for commands.
+    pub(crate) name: String,
+    /// What it waits for, if it waits for memory on the host.
+    pub(crate) queued: Option<&'a Queued>,
     pub(crate) now: OffsetDateTime,
     pub(crate) state: &'a State,
     pub(crate) outlook: &'a Outlook,
@@ -57,11 +62,19 @@ pub(crate) struct Known<'a> {
 /// The sentence. Times are UTC.
 pub(crate) fn sentence(known: &Known<'_>) -> String {
     let label = &known.label;
+    if let Some(Queued { ahead, reason }) = known.queued {
+        let place = match ahead {
+            0 => "It is next.".to_owned(),
+            ahead => format!("{ahead} came before it."),
+        };
+        return format!("{label} waits for memory on this host: {reason}. {place}");
+    }
     match known.state {
         State::Running | State::FallingAsleep { .. } => awake(known),
         State::Asleep { failed: Some(reason) } => format!(
-            "{label} is asleep and could not be woken: {reason}. Nothing was lost. Its owner can give up what was in \
-             its memory and start it from its disk: berth admin vm start --from-disk {label}"
+            "{label} is asleep and could not be woken: {reason}. Nothing was lost. The operator can give up what is in \
+             its memory and start it from its disk: berth admin vm start --from-disk {}",
+            known.name
         ),
         State::Asleep { failed: None } => asleep(known),
         State::Off { .. } => off(known),
@@ -103,10 +116,10 @@ fn because(reason: &Reason, now: OffsetDateTime) -> String {
         Reason::NeverSleeps => "no VM sleeps on this server".to_owned(),
         Reason::Site { since } => format!("its owner has the website open, for {} now", span(now - *since)),
         Reason::Connecting => "somebody is connecting to it".to_owned(),
-        Reason::Snooze { until } => format!("it was told to stay awake until {}", clock_time(*until)),
+        Reason::Snooze { until } => format!("it was told to stay awake until {}", clock_time(*until, now)),
         Reason::Lease(lease) => {
             let since = span(now - OffsetDateTime::from(lease.since));
-            let until = lease.until.map(|until| format!(", until {}", clock_time(until.into())));
+            let until = lease.until.map(|until| format!(", until {}", clock_time(until.into(), now)));
             format!("keepawake has held it for {since}{}: {}", until.unwrap_or_default(), lease.what)
         }
     }
@@ -143,7 +156,10 @@ fn asleep(known: &Known<'_>) -> String {
         SleptFor::Asked => "it was told to".to_owned(),
         SleptFor::Other => "nobody used it".to_owned(),
     };
-    format!("{label} fell asleep {ago} ago, at {}, because {why}. It wakes when it is used.", clock_time(at))
+    format!(
+        "{label} fell asleep {ago} ago, at {}, because {why}. It wakes when it is used.",
+        clock_time(at, known.now)
+    )
 }
 
 fn off(known: &Known<'_>) -> String {
@@ -158,10 +174,15 @@ fn off(known: &Known<'_>) -> String {
     }
 }
 
-/// A time of day for people: with its date when it is not today's, which the reader cannot see, so always.
-pub(crate) fn clock_time(at: OffsetDateTime) -> String {
-    let format = format_description!("[hour]:[minute] UTC");
-    at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_default()
+/// A time of day for people, with its date when that is not today's.
+pub(crate) fn clock_time(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    let words = if at.date() == now.to_offset(time::UtcOffset::UTC).date() {
+        at.format(format_description!("[hour]:[minute] UTC"))
+    } else {
+        at.format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))
+    };
+    words.unwrap_or_default()
 }
 
 /// A span of time in one unit, as a person would say it.
@@ -187,7 +208,8 @@ mod tests {
 
     fn known<'a>(state: &'a State, outlook: &'a Outlook, used: Option<&'a Use>) -> Known<'a> {
         let sleep_after = Some(Duration::from_secs(1200));
-        Known { label: "vm-0".into(), now: NOW, state, outlook, used, slept: None, sleep_after }
+        let (label, name) = ("vm-0".into(), "vm-0.alice.koding".into());
+        Known { label, name, queued: None, now: NOW, state, outlook, used, slept: None, sleep_after }
     }
 
     fn minutes(count: i64) -> time::Duration {
@@ -247,7 +269,14 @@ mod tests {
         let failed = State::Asleep { failed: Some("its saved memory is cut short".into()) };
         let words = sentence(&known(&failed, &Outlook::Unknown, None));
         assert!(words.starts_with("vm-0 is asleep and could not be woken: its saved memory is cut short."));
-        assert!(words.contains("berth admin vm start --from-disk vm-0"), "{words}");
+        assert!(words.ends_with("berth admin vm start --from-disk vm-0.alice.koding"), "{words}");
+        let queued = Queued { ahead: 0, reason: "1 MB of the 1 MB are taken".into() };
+        let waits = Known { queued: Some(&queued), ..known(&State::Starting, &Outlook::Unknown, None) };
+        assert_eq!(
+            sentence(&waits),
+            "vm-0 waits for memory on this host: 1 MB of the 1 MB are taken. It is next."
+        );
+        assert_eq!(clock_time(NOW - minutes(24 * 60), NOW), "2026-11-21 14:22 UTC");
         let off = State::Off { ended: None };
         let again = Outlook::StartsAgain { failures: 3, at: NOW + minutes(5) };
         assert_eq!(

@@ -23,7 +23,7 @@ fn gives_way(world: &World) {
 
     // Both were used a moment ago, so there is no room.
     let mut waits = world.terminal(&format!("ssh {two}"));
-    let words = waits.expect("in use by VMs that are at work");
+    let words = waits.expect("taken by VMs that are in use");
     let label = two.split('.').next().unwrap();
     assert!(
         words.contains(&format!("There is no memory free for {label} on this host right now")),
@@ -44,7 +44,7 @@ fn gives_way(world: &World) {
 
     // Who waits gets in when somebody makes room.
     let mut waits = world.terminal(&format!("ssh {VM}"));
-    waits.expect("in use by VMs that are at work");
+    waits.expect("taken by VMs that are in use");
     world.admin(&["vm", "sleep", &one]).ok();
     waits.expect("vm-0:~$");
     wait_for("it runs", Duration::from_secs(10), || world.status(VM) == "running");

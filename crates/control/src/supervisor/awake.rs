@@ -166,12 +166,14 @@ impl Supervisor {
         if *self.state.borrow() != State::Running || !idle {
             return;
         }
-        let settled = self.tools.settings.clock.now() - self.awake.since >= SETTLED_AFTER;
-        if self.awake.sampled_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY)
+        let every = self.tools.settings.idle.look_every();
+        let settled = self.tools.settings.clock.now() - self.awake.since >= SETTLED_AFTER.min(every);
+        if self.awake.sampled_at.is_none_or(|at| at.elapsed() >= every)
             && (settled || self.awake.sample.is_none())
         {
             return self.take_sample();
         }
+        self.note_end_of_snooze();
         let leases = self.fresh_leases();
         let facts = self.facts(leases.as_deref());
         if !self.awake.give_way.is_empty() {
@@ -258,6 +260,14 @@ impl Supervisor {
         }
     }
 
+    fn note_end_of_snooze(&self) {
+        if let Some(until) =
+            self.policy.snoozed_until.filter(|until| *until <= self.tools.settings.clock.now())
+        {
+            self.activity.note_at(until, UseKind::Snooze);
+        }
+    }
+
     fn take_sample(&mut self) {
         self.awake.sampled_at = Some(Instant::now());
         let (engine, id) = (self.tools.engine.clone(), self.id);
@@ -279,7 +289,7 @@ impl Supervisor {
             "This VM goes to sleep in {}: nothing has happened here since {}. Your shells and programs stay as they \
              are. keepawake holds it.",
             in_words(sleeps_at - now),
-            clock_time(since)
+            clock_time(since, now)
         );
         let (engine, id, name) = (self.tools.engine.clone(), self.id, self.name.clone());
         self.awake.errand = Some(Box::pin(async move {

@@ -87,6 +87,6 @@ async fn who_waits_for_memory_is_told_and_spoken_for() {
     let mut rest = String::new();
     told.read_to_string(&mut rest).await.unwrap();
     let words = "There is no memory free for vm-0 on this host right now: 256 MB of the 256 MB that this host has for \
-                 VMs are in use by VMs that are at work. You are next in the queue; it starts by itself… ready in ";
+                 VMs are taken by VMs that are in use. You are next in the queue; it starts by itself… ready in ";
     assert!(rest.starts_with(words) && rest.ends_with(" s\n"), "{rest}");
 }
