@@ -8,11 +8,13 @@ use super::processes::Process;
 
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 
-/// One line about this machine. The QEMU that runs tells under what.
+/// One line about this machine, and how busy others keep it. The QEMU that runs tells under what.
 pub(super) fn describe(qemu: Option<&Process>) -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = field(&info, "model name").unwrap_or("an unknown CPU");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?").to_owned();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = field(&memory, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     let memory = memory.map_or_else(|| "?".to_owned(), |kib| format!("{} GiB", (kib + (1 << 19)) >> 20));
@@ -23,7 +25,7 @@ pub(super) fn describe(qemu: Option<&Process>) -> String {
     };
     let version = qemu.and_then(version).unwrap_or_else(|| "an unknown version".into());
     let cores = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
-    format!("{cpu}, {cores}, {memory}; QEMU {version}, {under}")
+    format!("{cpu}, {cores}, {memory}; QEMU {version}, {under}; load {load} as it begins")
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
