@@ -161,7 +161,8 @@ impl Agent {
         let mut pause = Duration::from_millis(20);
         loop {
             sleep(pause).await;
-            pause = (pause * 3 / 2).min(Duration::from_millis(300));
+            // People wait for what scripts do, and an answer costs the guest a few milliseconds.
+            pause = (pause * 3 / 2).min(Duration::from_millis(60));
             self.say("guest-exec-status", &json!({ "pid": pid })).await?;
             let status: Status = understand(self.read_answer().await?)?;
             if status.exited {

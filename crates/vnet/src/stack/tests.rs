@@ -21,6 +21,8 @@ struct Bench {
     host_port: u16,
     /// The host's next sequence number, as the guest expects it.
     theirs: TcpSeqNumber,
+    /// What the guest sends is changed on its way.
+    damaged: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -52,7 +54,7 @@ impl Bench {
         let mut stack = Stack::new();
         stack.attach();
         let now = Instant::from_secs(1);
-        Self { stack, wire: Wire::default(), now, host_port: 0, theirs: TcpSeqNumber(0) }
+        Self { stack, wire: Wire::default(), now, host_port: 0, theirs: TcpSeqNumber(0), damaged: false }
     }
 
     /// A connection of which the guest has accepted the SYN, with the largest window there is.
@@ -91,6 +93,11 @@ impl Bench {
         ip.emit(&mut packet);
         let mut tcp_packet = TcpPacket::new_unchecked(packet.payload_mut());
         tcp.emit(&mut tcp_packet, &GUEST_V6.into(), &HOST_V6.into(), &ChecksumCapabilities::default());
+        if self.damaged
+            && let Some(last) = bytes.last_mut()
+        {
+            *last ^= 1;
+        }
         self.put_frame(&bytes);
     }
 
@@ -184,6 +191,22 @@ fn what_came_before_both_ends_outlives_time_wait() {
     assert_eq!(bench.stack.socket(id).recv_slice(&mut buffer), Err(tcp::RecvError::Finished));
     bench.stack.abandon(id, bench.now);
     assert!(bench.stack.connections.is_empty());
+}
+
+#[test]
+fn a_segment_whose_sum_is_wrong_is_as_if_it_were_lost() {
+    let mut bench = Bench::new();
+    let id = bench.accepted();
+    bench.turn();
+    bench.damaged = true;
+    bench.put(segment(TcpControl::Psh, OURS, b"mixed up"));
+    bench.turn();
+    assert!(!bench.stack.socket(id).can_recv());
+    bench.damaged = false;
+    bench.put(segment(TcpControl::Psh, OURS, b"as it was"));
+    bench.turn();
+    let mut buffer = [0; 32];
+    assert_eq!(bench.stack.socket(id).recv_slice(&mut buffer), Ok(9));
 }
 
 #[test]
