@@ -144,6 +144,7 @@ ensure_keys
 ensure_vm
 write_ssh_config
 prove
+link=$("$berth" admin account link "$account" 2>/dev/null) || fail "The server makes no link to the website. Its log: $server_log"
 say "Berth is up"
 cat <<END
 
@@ -151,7 +152,8 @@ A shell in your VM:
 
     ssh -F $state/ssh_config $vm
 
-Website   $(sed -n 's/^# Website: //p' "$state/ssh_config")
+Website   $link
+          (this link logs you in: once, within ten minutes; another one: $berth admin account link $account)
 Log       $server_log (make logs follows it)
 Stop      make down (stops the VMs too)
 END

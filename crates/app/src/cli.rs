@@ -1,6 +1,7 @@
 //! The command line.
 
 mod account;
+mod audit;
 mod key;
 mod vm;
 
@@ -9,7 +10,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::{
-    account::{AccountArgs, AccountCommand, LimitsArgs, NameForArgs, RemoveAccountArgs, SshConfigArgs},
+    account::{
+        AccountArgs, AccountCommand, InviteArgs, LimitsArgs, LinkArgs, NameForArgs, RemoveAccountArgs,
+        RoleArgs, SshConfigArgs,
+    },
+    audit::AuditArgs,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
     vm::{
         AddVmArgs, AlwaysOnArgs, ListVmsArgs, RemoveVmArgs, SnoozeArgs, StartVmArgs, Switch, VmArgs,
@@ -120,6 +125,8 @@ pub(crate) enum AdminCommand {
     /// Members' VMs
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Show what happened, and who did it, the latest first
+    Audit(AuditArgs),
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +178,15 @@ mod tests {
             "admin account limits alice",
             "admin account limits alice --vms 7 --cpus unlimited --memory 20GiB --disk unlimited",
             "admin account limits alice --default",
+            "admin account link alice",
+            "admin account link alice --reset --json",
+            "admin account invite",
+            "admin account invite carol --operator --note Carol",
+            "admin account role alice operator",
+            "admin account block alice",
+            "admin account unblock alice",
+            "admin audit",
+            "admin audit laptop --about alice --by bob --kind log_in --last 2h -n 200",
             "bench vm --json --runs 3 --cold",
             "admin vm remove vm-0.alice",
         ] {
@@ -190,6 +206,9 @@ mod tests {
             "admin account limits alice --vms many",
             "admin account limits alice --memory 1",
             "admin account limits alice --vms 7 --default",
+            "admin account link",
+            "admin account role alice king",
+            "admin audit --last never",
             "bench vm --runs 0",
             "bench",
         ] {

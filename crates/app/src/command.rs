@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod check_config;
 pub(crate) mod image;

@@ -10,6 +10,7 @@ mod idle;
 mod limits;
 mod load;
 mod log;
+mod oidc;
 mod size;
 mod span;
 mod ssh;
@@ -30,6 +31,7 @@ pub(crate) use self::{
     limits::AccountLimits,
     load::{Overrides, load},
     log::Log,
+    oidc::Oidc,
     size::Size,
     span::Span,
     ssh::Ssh,
@@ -56,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) idle: Idle,
     pub(crate) limits: AccountLimits,
     pub(crate) host: Host,
+    pub(crate) oidc: Oidc,
     pub(crate) log: Log,
 }
 
@@ -73,6 +76,7 @@ impl Default for Config {
             idle: Idle::default(),
             limits: AccountLimits::default(),
             host: Host::default(),
+            oidc: Oidc::default(),
             log: Log::default(),
         }
     }
@@ -112,6 +116,7 @@ impl Config {
         problems.extend(self.idle.problems());
         problems.extend(self.limits.problems(&self.vm));
         problems.extend(self.host.problems(&self.vm));
+        problems.extend(self.oidc.problems());
         problems.extend(self.log.problems());
         problems
     }

@@ -15,6 +15,7 @@ mod admin;
 mod cli;
 mod command;
 mod config;
+mod https;
 mod known_hosts;
 mod logging;
 mod output;
@@ -31,7 +32,7 @@ use clap::{
 use crate::{
     admin::wire::{Failure, FailureKind},
     cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
-    command::{Context, account, bench, check_config, image, key, serve, vm},
+    command::{Context, account, audit, bench, check_config, image, key, serve, vm},
     output::Output,
 };
 
@@ -57,38 +58,48 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::CheckConfig => check_config::run(&context),
         Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
         Command::Image(ImageCommand::List) => image::list(&context),
-        Command::Admin(AdminCommand::Account(AccountCommand::Add(args))) => account::add(&context, &args),
-        Command::Admin(AdminCommand::Account(AccountCommand::List)) => account::list(&context),
-        Command::Admin(AdminCommand::Account(AccountCommand::Remove(args))) => {
-            account::remove(&context, &args)
-        }
-        Command::Admin(AdminCommand::Account(AccountCommand::SshConfig(args))) => {
-            account::ssh_config(&context, &args)
-        }
-        Command::Admin(AdminCommand::Account(AccountCommand::Limits(args))) => {
-            account::limits(&context, &args)
-        }
-        Command::Admin(AdminCommand::Account(AccountCommand::NameFor(args))) => {
-            account::name_for(&context, &args)
-        }
-        Command::Admin(AdminCommand::Key(KeyCommand::Add(args))) => key::add(&context, &args),
-        Command::Admin(AdminCommand::Key(KeyCommand::List(args))) => key::list(&context, &args),
-        Command::Admin(AdminCommand::Key(KeyCommand::Remove(args))) => key::remove(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Add(args))) => vm::add(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::List(args))) => vm::list(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Start(args))) => vm::start(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Sleep(args))) => vm::sleep(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Wake(args))) => vm::wake(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Why(args))) => vm::why(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Snooze(args))) => vm::snooze(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::AlwaysOn(args))) => vm::always_on(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Stop(args))) => vm::stop(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Remove(args))) => vm::remove(&context, &args),
-        Command::Admin(AdminCommand::Vm(VmCommand::Log(args))) => vm::log(&context, &args),
+        Command::Admin(command) => admin(&context, command),
         Command::Bench(BenchCommand::Vm(args)) => bench::vm(&context, &args),
         Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
+    match command {
+        AdminCommand::Account(command) => match command {
+            AccountCommand::Add(args) => account::add(context, &args),
+            AccountCommand::List => account::list(context),
+            AccountCommand::Remove(args) => account::remove(context, &args),
+            AccountCommand::SshConfig(args) => account::ssh_config(context, &args),
+            AccountCommand::Limits(args) => account::limits(context, &args),
+            AccountCommand::Link(args) => account::link(context, &args),
+            AccountCommand::Invite(args) => account::invite(context, &args),
+            AccountCommand::Role(args) => account::role(context, &args),
+            AccountCommand::Block(args) => account::block(context, &args, true),
+            AccountCommand::Unblock(args) => account::block(context, &args, false),
+            AccountCommand::NameFor(args) => account::name_for(context, &args),
+        },
+        AdminCommand::Key(command) => match command {
+            KeyCommand::Add(args) => key::add(context, &args),
+            KeyCommand::List(args) => key::list(context, &args),
+            KeyCommand::Remove(args) => key::remove(context, &args),
+        },
+        AdminCommand::Vm(command) => match command {
+            VmCommand::Add(args) => vm::add(context, &args),
+            VmCommand::List(args) => vm::list(context, &args),
+            VmCommand::Start(args) => vm::start(context, &args),
+            VmCommand::Sleep(args) => vm::sleep(context, &args),
+            VmCommand::Wake(args) => vm::wake(context, &args),
+            VmCommand::Why(args) => vm::why(context, &args),
+            VmCommand::Snooze(args) => vm::snooze(context, &args),
+            VmCommand::AlwaysOn(args) => vm::always_on(context, &args),
+            VmCommand::Stop(args) => vm::stop(context, &args),
+            VmCommand::Remove(args) => vm::remove(context, &args),
+            VmCommand::Log(args) => vm::log(context, &args),
+        },
+        AdminCommand::Audit(args) => audit::audit(context, &args),
+    }
 }
 
 /// Help and version are asked for; everything else is a mistake, told as JSON to who wants JSON.

@@ -26,7 +26,6 @@ mod origin;
 mod own_vm;
 mod pages;
 mod problem;
-mod public;
 mod routes;
 mod trail;
 mod views;
@@ -42,7 +41,6 @@ use berth_model::Domains;
 use tokio_util::sync::CancellationToken;
 
 pub use listen::{Peer, serve};
-pub use public::router;
 pub use routes::{Forms, Route, Who, routes};
 
 use crate::{host::Names, live::Streams};

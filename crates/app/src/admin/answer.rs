@@ -2,11 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use berth_control::{AccountInfo, Control, Limits, OwnLimits, Progress, Status, VmInfo};
+use berth_control::{
+    AccountInfo, Acting, Actor, AuditKind, AuditQuery, Control, Invitation, Limits, OwnLimits, Progress,
+    Status, VmInfo,
+};
 use berth_model::{AccountName, VmName};
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use super::wire::{AccountLimits, Answer, Failure, FailureKind, Request, WayIn};
+use super::wire::{AccountLimits, Answer, AuditSearch, Failure, FailureKind, Request, WayIn};
 use crate::known_hosts::KnownHosts;
 
 /// So much of a name that does not exist is said back, in characters.
@@ -31,18 +35,18 @@ impl Desk {
         request: Request,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Answer, Failure> {
-        let control = &self.control;
+        let host = self.host();
         Ok(match request {
             Request::AccountAdd { name } => {
                 let name = account(&name)?;
-                control.add_account(&name).await?;
+                host.add_account(&name).await?;
                 tracing::info!(account = %name, "account added");
                 Answer::Account(self.account(&name).await?)
             }
-            Request::AccountList {} => Answer::Accounts(control.accounts().await?),
+            Request::AccountList {} => Answer::Accounts(host.accounts().await?),
             Request::AccountRemove { name } => {
                 let name = account(&name)?;
-                control.remove_account(&name).await?;
+                host.remove_account(&name).await?;
                 tracing::info!(account = %name, "account removed");
                 self.vms_changed().await;
                 Answer::Removed { name: name.to_string() }
@@ -55,86 +59,111 @@ impl Desk {
                 tracing::info!(account = %name, "limits set");
                 Answer::Limits(self.limits(&name).await?)
             }
+            Request::AccountSetRole { name, role } => {
+                let name = account(&name)?;
+                host.set_role(&name, role).await?;
+                Answer::Account(self.account(&name).await?)
+            }
+            Request::AccountBlock { name, blocked } => {
+                let name = account(&name)?;
+                if blocked {
+                    host.block_account(&name).await?;
+                } else {
+                    host.unblock_account(&name).await?;
+                }
+                Answer::Account(self.account(&name).await?)
+            }
+            Request::AccountLink { name, what } => {
+                let address = host.make_link(&account(&name)?, what).await?;
+                Answer::Link { address: address.expose().clone() }
+            }
+            Request::AccountInvite { name, role, note } => {
+                let name = name.as_deref().map(account).transpose()?;
+                let (invitation, address) = host.invite(Invitation { name, role, note }).await?;
+                Answer::Invited { invitation, address: address.expose().clone() }
+            }
+            Request::Audit { query } => Answer::Audit(host.audit(&audit_query(query)?).await?),
             Request::KeyAdd { account: name, pasted, label } => {
                 let name = account(&name)?;
-                let keys = control.add_keys(&name, &pasted, label.as_deref()).await?;
+                let keys = host.add_keys(&name, &pasted, label.as_deref()).await?;
                 tracing::info!(account = %name, keys = keys.len(), "keys pasted");
-                Answer::AddedKeys { keys, behind: control.behind_with_keys(&name) }
+                Answer::AddedKeys { keys, behind: self.control.behind_with_keys(&name) }
             }
-            Request::KeyList { account: name } => Answer::Keys(control.keys(&account(&name)?).await?),
+            Request::KeyList { account: name } => Answer::Keys(host.keys(&account(&name)?).await?),
             Request::KeyRemove { account: name, which } => {
                 let name = account(&name)?;
-                let key = control
-                    .remove_key(&name, &which)
-                    .await
-                    .map_err(|error| said_back(error.into(), &which))?;
+                let key =
+                    host.remove_key(&name, &which).await.map_err(|error| said_back(error.into(), &which))?;
                 tracing::info!(account = %name, fingerprint = %key.fingerprint, "key removed");
-                Answer::RemovedKey { key, behind: control.behind_with_keys(&name) }
+                Answer::RemovedKey { key, behind: self.control.behind_with_keys(&name) }
             }
             Request::VmAdd { account: name } => {
-                let vm = control.add_vm(&account(&name)?).await?;
+                let vm = host.add_vm(&account(&name)?).await?;
                 tracing::info!(vm = %vm.name, "VM added");
                 self.vms_changed().await;
                 Answer::Vm(vm)
             }
-            Request::VmList { account: None } => Answer::Vms(control.vms(None).await?),
-            Request::VmList { account: Some(name) } => {
-                Answer::Vms(control.vms(Some(&account(&name)?)).await?)
-            }
+            Request::VmList { account: None } => Answer::Vms(host.vms(None).await?),
+            Request::VmList { account: Some(name) } => Answer::Vms(host.vms(Some(&account(&name)?)).await?),
             Request::VmShow { vm } => Answer::Vm(self.vm(&self.find_vm(&vm).await?).await?),
             Request::VmStart { vm, from_disk } => {
                 let vm = self.find_vm(&vm).await?;
                 if from_disk {
                     tracing::info!(%vm, "starting it from its disk");
-                    control.boot_vm(&vm, progress).await?;
+                    host.boot_vm(&vm, progress).await?;
                 } else {
-                    control.start_vm(&vm, progress).await?;
+                    host.start_vm(&vm, progress).await?;
                 }
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmWake { vm } => {
                 let vm = self.find_vm(&vm).await?;
                 may_wake(&self.vm(&vm).await?)?;
-                control.start_vm(&vm, progress).await?;
+                host.start_vm(&vm, progress).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmSleep { vm } => {
                 let vm = self.find_vm(&vm).await?;
-                control.sleep_vm(&vm).await?;
+                host.sleep_vm(&vm).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmStop { vm } => {
                 let vm = self.find_vm(&vm).await?;
-                control.stop_vm(&vm).await?;
+                host.stop_vm(&vm).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmAlwaysOn { vm, on } => {
                 let vm = self.find_vm(&vm).await?;
-                control.set_always_on(&vm, on).await?;
+                host.set_always_on(&vm, on).await?;
                 tracing::info!(%vm, on, "always-on");
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmSnooze { vm, seconds } => {
                 let vm = self.find_vm(&vm).await?;
-                control.snooze_vm(&vm, Duration::from_secs(seconds)).await?;
+                host.snooze_vm(&vm, Duration::from_secs(seconds)).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
             Request::VmRemove { vm } => {
                 let vm = self.find_vm(&vm).await?;
-                control.remove_vm(&vm).await?;
+                host.remove_vm(&vm).await?;
                 tracing::info!(%vm, "VM removed");
                 self.vms_changed().await;
                 Answer::Removed { name: vm.to_string() }
             }
             Request::VmLog { vm } => {
                 let vm = self.find_vm(&vm).await?;
-                Answer::Log { text: control.boot_log(&vm).await? }
+                Answer::Log { text: host.boot_log(&vm).await? }
             }
         })
     }
 
+    /// Whoever may open the socket runs this Berth.
+    fn host(&self) -> Acting {
+        self.control.acting(Actor::host())
+    }
+
     async fn account(&self, name: &AccountName) -> Result<AccountInfo, Failure> {
-        let accounts = self.control.accounts().await?;
+        let accounts = self.host().accounts().await?;
         accounts.into_iter().find(|account| account.name == *name).ok_or_else(|| {
             Failure::new(
                 FailureKind::Missing,
@@ -144,11 +173,11 @@ impl Desk {
     }
 
     async fn find_vm(&self, asked: &str) -> Result<VmName, Failure> {
-        self.control.find_vm(asked).await.map_err(|error| said_back(error.into(), asked))
+        self.host().find_vm(asked).await.map_err(|error| said_back(error.into(), asked))
     }
 
     async fn vm(&self, name: &VmName) -> Result<VmInfo, Failure> {
-        let vms = self.control.vms(Some(&name.owner)).await?;
+        let vms = self.host().vms(Some(&name.owner)).await?;
         vms.into_iter()
             .find(|vm| vm.name == *name)
             .ok_or_else(|| Failure::new(FailureKind::Missing, format!("{name} was removed in the meantime.")))
@@ -168,9 +197,9 @@ impl Desk {
     }
 
     async fn limits(&self, name: &AccountName) -> Result<AccountLimits, Failure> {
-        let (own, limits) = self.control.limits(name).await?;
+        let (own, limits) = self.host().limits(name).await?;
         let mut has = Limits { vms: 0, cpus: 0, memory: 0, disk: 0 };
-        for vm in self.control.vms(Some(name)).await? {
+        for vm in self.host().vms(Some(name)).await? {
             has.vms = has.vms.saturating_add(1);
             has.cpus = has.cpus.saturating_add(vm.cpus);
             has.memory = has.memory.saturating_add(vm.memory);
@@ -180,14 +209,14 @@ impl Desk {
     }
 
     async fn set_limits(&self, name: &AccountName, limits: OwnLimits, afresh: bool) -> Result<(), Failure> {
-        let before = if afresh { OwnLimits::default() } else { self.control.limits(name).await?.0 };
+        let before = if afresh { OwnLimits::default() } else { self.host().limits(name).await?.0 };
         let limits = OwnLimits {
             vms: limits.vms.or(before.vms),
             cpus: limits.cpus.or(before.cpus),
             memory: limits.memory.or(before.memory),
             disk: limits.disk.or(before.disk),
         };
-        Ok(self.control.set_limits(name, limits).await?)
+        Ok(self.host().set_limits(name, limits).await?)
     }
 
     /// A known_hosts file that is behind is an annoyance and no reason to fail what was done.
@@ -201,6 +230,31 @@ impl Desk {
 fn account(name: &str) -> Result<AccountName, Failure> {
     name.parse()
         .map_err(|error: berth_model::NameError| Failure::new(FailureKind::Invalid, error.to_string()))
+}
+
+fn audit_query(search: AuditSearch) -> Result<AuditQuery, Failure> {
+    let AuditSearch { about, by, kind, text, seconds, before } = search;
+    let kind = kind.map(|kind| {
+        kind.parse().map_err(|_| {
+            let kinds = AuditKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+            Failure::new(
+                FailureKind::Invalid,
+                format!("There is no such kind of line. The kinds are: {kinds}."),
+            )
+        })
+    });
+    let since = seconds.and_then(|seconds| {
+        OffsetDateTime::now_utc().checked_sub(time::Duration::seconds(i64::try_from(seconds).ok()?))
+    });
+    Ok(AuditQuery {
+        about: about.as_deref().map(account).transpose()?,
+        by: by.as_deref().map(account).transpose()?,
+        kind: kind.transpose()?,
+        text,
+        since,
+        until: None,
+        before,
+    })
 }
 
 /// Only a VM that sleeps is woken; one that is awake already is no mistake.

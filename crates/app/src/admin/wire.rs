@@ -6,12 +6,15 @@
 
 use std::time::Duration;
 
-use berth_control::{AccountInfo, AddedKey, KeyInfo, Kind, Limits, OwnLimits, Status, VmInfo};
+use berth_control::{
+    AccountInfo, AddedKey, AuditId, AuditInfo, InvitationInfo, KeyInfo, Kind, Limits, LinkFor, OwnLimits,
+    Role, Status, VmInfo, WebError,
+};
 use berth_model::VmName;
 use serde::{Deserialize, Serialize};
 
 /// The version of everything below. Both ends are usually one binary; during an upgrade they are not.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// The most bytes of a request with its line's end. A paste of keys is the longest.
 pub(crate) const MAX_REQUEST: u64 = 1 << 20;
 /// The most bytes of an answer's line.
@@ -44,6 +47,16 @@ pub(crate) enum Request {
     AccountLimits { name: String },
     /// Sets what an account may have: `limits` over what is set for it alone now, or over nothing with `afresh`.
     AccountSetLimits { name: String, limits: OwnLimits, afresh: bool },
+    /// Gives an account a role.
+    AccountSetRole { name: String, role: Role },
+    /// Shuts an account out, or lets it in again.
+    AccountBlock { name: String, blocked: bool },
+    /// Makes a link for the owner of an account.
+    AccountLink { name: String, what: LinkFor },
+    /// Makes an invitation: a link that an account is made with.
+    AccountInvite { name: Option<String>, role: Role, note: String },
+    /// A page of the audit trail.
+    Audit { query: AuditSearch },
     /// Adds the keys in a paste.
     KeyAdd { account: String, pasted: String, label: Option<String> },
     /// The keys of an account.
@@ -89,6 +102,11 @@ impl Request {
             | Self::AccountWayIn { .. }
             | Self::AccountLimits { .. }
             | Self::AccountSetLimits { .. }
+            | Self::AccountSetRole { .. }
+            | Self::AccountBlock { .. }
+            | Self::AccountLink { .. }
+            | Self::AccountInvite { .. }
+            | Self::Audit { .. }
             | Self::KeyAdd { .. }
             | Self::KeyList { .. }
             | Self::KeyRemove { .. }
@@ -100,6 +118,24 @@ impl Request {
             | Self::VmLog { .. } => false,
         }
     }
+}
+
+/// Which lines of the audit trail are wanted: those for which all holds that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuditSearch {
+    /// About this account.
+    pub(crate) about: Option<String>,
+    /// Done by this account.
+    pub(crate) by: Option<String>,
+    /// Of this sort.
+    pub(crate) kind: Option<String>,
+    /// With this text in them.
+    pub(crate) text: Option<String>,
+    /// Not older than so many seconds.
+    pub(crate) seconds: Option<u64>,
+    /// Before this line.
+    pub(crate) before: Option<AuditId>,
 }
 
 /// One line of the answer.
@@ -146,6 +182,15 @@ pub(crate) enum Answer {
     Accounts(Vec<AccountInfo>),
     WayIn(WayIn),
     Limits(AccountLimits),
+    /// A link for one person.
+    Link {
+        address: String,
+    },
+    Invited {
+        invitation: InvitationInfo,
+        address: String,
+    },
+    Audit(Vec<AuditInfo>),
     AddedKeys {
         keys: Vec<AddedKey>,
         /// The running VMs whose guests have not taken the change.
@@ -253,6 +298,12 @@ impl std::error::Error for Failure {}
 
 impl From<berth_control::Error> for Failure {
     fn from(error: berth_control::Error) -> Self {
+        Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+impl From<WebError> for Failure {
+    fn from(error: WebError) -> Self {
         Self::new(error.kind().into(), error.to_string())
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use berth_control::Limits;
-use clap::{Args, Subcommand};
+use berth_control::{Limits, Role};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::Size;
 
@@ -19,6 +19,16 @@ pub(crate) enum AccountCommand {
     SshConfig(SshConfigArgs),
     /// Show or set what an account may have
     Limits(LimitsArgs),
+    /// Print a link that logs the owner of an account in on the website: once, within ten minutes
+    Link(LinkArgs),
+    /// Print a link with which somebody makes an account of their own: once, within a week
+    Invite(InviteArgs),
+    /// Let an account run this Berth on the website, or no more
+    Role(RoleArgs),
+    /// Shut an account out: its connections and sessions end at once, and its VMs sleep
+    Block(AccountArgs),
+    /// Let an account in again
+    Unblock(AccountArgs),
     /// Print the account name for a Unix login
     NameFor(NameForArgs),
 }
@@ -93,4 +103,52 @@ fn size_or_unlimited(text: &str) -> Result<u64, String> {
 pub(crate) struct NameForArgs {
     /// Unix login
     pub(crate) login: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    /// Name of the account
+    #[arg(value_name = "NAME")]
+    pub(crate) account: String,
+    /// The link asks for a new password, works for a day, and ends all sessions of the account when it is used
+    #[arg(long)]
+    pub(crate) reset: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InviteArgs {
+    /// Name that the account will have; without it, whoever follows the link chooses one
+    #[arg(value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// The account will run this Berth
+    #[arg(long)]
+    pub(crate) operator: bool,
+    /// Whom it is for, to tell invitations apart
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) note: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// Name of the account
+    #[arg(value_name = "NAME")]
+    pub(crate) account: String,
+    /// What it is to be
+    #[arg(value_name = "member|operator")]
+    pub(crate) role: RoleWord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleWord {
+    Member,
+    Operator,
+}
+
+impl From<RoleWord> for Role {
+    fn from(word: RoleWord) -> Self {
+        match word {
+            RoleWord::Member => Self::Member,
+            RoleWord::Operator => Self::Operator,
+        }
+    }
 }

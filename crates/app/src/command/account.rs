@@ -1,14 +1,17 @@
 //! `berth admin account …`
 
-use berth_control::{AccountInfo, Limits, OwnLimits};
+use berth_control::{AccountInfo, Limits, LinkFor, OwnLimits, Role};
 use berth_model::AccountName;
 use serde_json::{Value, json};
 
 use super::{Context, confirm, misfit};
 use crate::{
     admin::wire::{AccountLimits, Answer, Failure, FailureKind, Request},
-    cli::{AccountArgs, LimitsArgs, NameForArgs, RemoveAccountArgs, SshConfigArgs},
-    output::{Table, day},
+    cli::{
+        AccountArgs, InviteArgs, LimitsArgs, LinkArgs, NameForArgs, RemoveAccountArgs, RoleArgs,
+        SshConfigArgs,
+    },
+    output::{Table, day, moment},
     ssh_config,
 };
 
@@ -26,9 +29,10 @@ pub(crate) fn add(context: &Context<'_>, args: &AccountArgs) -> Result<(), Failu
 
 pub(crate) fn list(context: &Context<'_>) -> Result<(), Failure> {
     let Answer::Accounts(accounts) = context.ask(&Request::AccountList {})? else { return Err(misfit()) };
-    let mut table = Table::new(["NAME", "KEYS", "VMS", "ADDED"]);
-    for AccountInfo { name, created, keys, vms, .. } in &accounts {
-        table.row([name.to_string(), keys.to_string(), vms.to_string(), day(*created)]);
+    let mut table = Table::new(["NAME", "KEYS", "VMS", "ADDED", "ROLE"]);
+    for AccountInfo { name, created, keys, vms, role, blocked } in &accounts {
+        let role = if blocked.is_some() { "blocked" } else { role.as_str() };
+        table.row([name.to_string(), keys.to_string(), vms.to_string(), day(*created), role.to_owned()]);
     }
     context.output.table(
         &json!({ "accounts": accounts }),
@@ -86,6 +90,55 @@ pub(crate) fn limits(context: &Context<'_>, args: &LimitsArgs) -> Result<(), Fai
     });
     let value = json!({ "account": account, "limits": in_all, "own": own, "has": has });
     context.output.table(&value, &table, "")
+}
+
+pub(crate) fn link(context: &Context<'_>, args: &LinkArgs) -> Result<(), Failure> {
+    let what = if args.reset { LinkFor::Reset } else { LinkFor::LogIn };
+    let Answer::Link { address } = context.ask(&Request::AccountLink { name: args.account.clone(), what })?
+    else {
+        return Err(misfit());
+    };
+    let name = &args.account;
+    context.output.note(&if args.reset {
+        format!("Whoever opens this link within a day sets the password of {name}. It works once.")
+    } else {
+        format!("Whoever opens this link within ten minutes is logged in as {name}. It works once.")
+    });
+    context.output.result(&json!({ "link": address }), &address)
+}
+
+pub(crate) fn invite(context: &Context<'_>, args: &InviteArgs) -> Result<(), Failure> {
+    let role = if args.operator { Role::Operator } else { Role::Member };
+    let request = Request::AccountInvite { name: args.account.clone(), role, note: args.note.clone() };
+    let Answer::Invited { invitation, address } = context.ask(&request)? else { return Err(misfit()) };
+    let until = moment(invitation.expires);
+    context.output.note(&format!("Whoever opens this link makes the account. It works once, until {until}."));
+    context.output.result(&json!({ "invitation": invitation, "link": address }), &address)
+}
+
+pub(crate) fn role(context: &Context<'_>, args: &RoleArgs) -> Result<(), Failure> {
+    let request = Request::AccountSetRole { name: args.account.clone(), role: args.role.into() };
+    let Answer::Account(account) = context.ask(&request)? else { return Err(misfit()) };
+    let text = match account.role {
+        Role::Operator => format!("{} runs this Berth now: the website has /ops for them.", account.name),
+        Role::Member => format!("{} is a member now.", account.name),
+    };
+    context.output.result(&account, &text)
+}
+
+pub(crate) fn block(context: &Context<'_>, args: &AccountArgs, blocked: bool) -> Result<(), Failure> {
+    let request = Request::AccountBlock { name: args.account.clone(), blocked };
+    let Answer::Account(account) = context.ask(&request)? else { return Err(misfit()) };
+    let name = &account.name;
+    let text = if blocked {
+        format!(
+            "{name} is blocked: its connections and sessions have ended, and its VMs go to sleep. Let it in again: \
+             berth admin account unblock {name}"
+        )
+    } else {
+        format!("{name} is let in again.")
+    };
+    context.output.result(&account, &text)
 }
 
 /// A limit in JSON: a number, or `"unlimited"`.

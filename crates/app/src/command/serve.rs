@@ -30,6 +30,7 @@ use crate::{
         wire::{Failure, FailureKind},
     },
     config::Config,
+    https::Asker,
     known_hosts::{KnownHosts, reachable},
     logging,
     state::{Lock, StateDir},
@@ -131,7 +132,12 @@ async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
     let database = doors.state.database();
     let store = Store::open(&database, &config.team).await?;
     let engine = image::engine(config)?;
-    Ok(Control::open(config.settings()?, store, Arc::new(engine)).await?)
+    let control = Control::open(config.settings()?, store, Arc::new(engine)).await?;
+    if let Some(oidc) = config.oidc.settings().map_err(anyhow::Error::msg)? {
+        let asker = Asker::new().context("Nobody can be asked over https")?;
+        control.offer_oidc(oidc, Arc::new(asker)).context("oidc.issuer")?;
+    }
+    Ok(control)
 }
 
 fn desk(doors: &Doors, control: &Arc<Control>) -> Desk {
@@ -161,7 +167,7 @@ fn spawn(
         ssh_port: doors.ssh_port(),
         gateway_fingerprint: fingerprint(&doors.host_key)?,
     };
-    let router = berth_web::router(&site)?;
+    let router = berth_web::website(site, Arc::clone(control), stop.clone());
     for listener in doors.http {
         tracing::info!(address = %listener.local_addr()?, "listening for http");
         tasks.spawn(berth_web::serve(listener, router.clone(), stop.clone()));

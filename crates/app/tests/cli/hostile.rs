@@ -38,15 +38,15 @@ fn nonsense_is_refused_in_words() {
         (b"\xff\xfe\n", "This is not a request."),
         (b"{}\n", "This is not a request."),
         (b"", "The request ends early."),
-        (br#"{"version":2,"request":{"do":"account_list"}}"#, "The request ends early."),
+        (br#"{"version":3,"request":{"do":"account_list"}}"#, "The request ends early."),
         (
-            b"{\"version\":2,\"request\":{\"do\":\"account_list\",\"x\":1}}\n",
+            b"{\"version\":3,\"request\":{\"do\":\"account_list\",\"x\":1}}\n",
             "The server does not know this request",
         ),
-        (b"{\"version\":2,\"request\":{\"do\":\"burn\"}}\n", "The server does not know this request"),
-        (b"{\"version\":3,\"request\":{\"do\":\"burn\"}}\n", "of different versions (3 and 2"),
-        (b"{\"version\":2,\"request\":{\"do\":\"account_add\",\"name\":\"../x\"}}\n", "2 to 32 characters"),
-        (b"{\"version\":2,\"request\":{\"do\":\"vm_show\",\"vm\":\"\\u0000\"}}\n", "There is no VM"),
+        (b"{\"version\":3,\"request\":{\"do\":\"burn\"}}\n", "The server does not know this request"),
+        (b"{\"version\":4,\"request\":{\"do\":\"burn\"}}\n", "of different versions (4 and 3"),
+        (b"{\"version\":3,\"request\":{\"do\":\"account_add\",\"name\":\"../x\"}}\n", "2 to 32 characters"),
+        (b"{\"version\":3,\"request\":{\"do\":\"vm_show\",\"vm\":\"\\u0000\"}}\n", "There is no VM"),
     ] {
         let answer = say(&server, bytes);
         let (_, message) = failure(&answer);
@@ -101,7 +101,7 @@ fn a_client_that_goes_does_not_undo_what_it_asked_for() {
     let world = World::new();
     let server = world.serve();
     let mut stream = server.admin_socket();
-    stream.write_all(b"{\"version\":2,\"request\":{\"do\":\"account_add\",\"name\":\"alice\"}}\n").unwrap();
+    stream.write_all(b"{\"version\":3,\"request\":{\"do\":\"account_add\",\"name\":\"alice\"}}\n").unwrap();
     drop(stream);
     let deadline = Instant::now() + Duration::from_secs(10);
     while !world.run("admin account list").stdout.starts_with("alice\t") {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::world::World;
+use crate::world::{Server, World};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -103,10 +103,7 @@ fn what_is_secret_is_the_servers_alone() {
 fn the_website_and_the_gateway_answer() {
     let world = World::new();
     let server = world.serve();
-    let mut site = TcpStream::connect(server.address("http")).unwrap();
-    site.write_all(b"GET / HTTP/1.1\r\nHost: berth.localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    site.read_to_string(&mut page).unwrap();
+    let page = get(&server, "/");
     let ssh = server.address("ssh");
     let (_, port) = ssh.split_once(':').unwrap();
     assert!(page.contains(&format!("ProxyCommand ssh -p {port} %r@ssh.berth.localhost nc %h %p")), "{page}");
@@ -116,4 +113,52 @@ fn the_website_and_the_gateway_answer() {
     let mut line = [0; 8];
     gateway.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"SSH-2.0-");
+}
+
+/// A page of the website, with its head.
+fn get(server: &Server<'_>, path: &str) -> String {
+    let mut site = TcpStream::connect(server.address("http")).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: berth.localhost\r\nConnection: close\r\n\r\n");
+    site.write_all(head.as_bytes()).unwrap();
+    let mut page = String::new();
+    site.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn links_into_the_website() {
+    let world = World::new();
+    let server = world.serve();
+    world.run("admin account add alice").ok();
+    world.run("admin account add bob").ok();
+    let followed = |command: &str| {
+        let link = world.run(command).ok();
+        let path = link.trim().strip_prefix("http://berth.localhost:0").unwrap_or_else(|| panic!("{link}"));
+        get(&server, path)
+    };
+    assert!(followed("admin account link alice").contains("Log in as alice"));
+    assert!(followed("admin account link alice --reset").contains("password"));
+    assert!(followed("admin account invite carol --note hello").contains("carol"));
+    assert!(world.run("admin account link carol").refused().contains("There is no account carol"));
+
+    assert!(world.run("admin account block bob").ok().starts_with("bob is blocked"));
+    assert!(
+        world
+            .run("admin account list")
+            .ok()
+            .lines()
+            .any(|line| line.starts_with("bob") && line.ends_with("blocked"))
+    );
+    world.run("admin account link bob").refused();
+    assert_eq!(world.run("admin account unblock bob").ok(), "bob is let in again.\n");
+    assert!(world.run("admin account role bob operator").ok().starts_with("bob runs this Berth"));
+
+    let trail = world.json("admin audit --about bob");
+    let kinds: Vec<_> =
+        trail["audit"].as_array().unwrap().iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["role_set", "account_unblocked", "account_blocked", "account_added"]);
+    assert_eq!(trail["audit"][0]["way"], "host");
+    assert_eq!(world.run("admin audit -n 2").ok().lines().count(), 2);
+    let told = world.run("admin audit --kind burnt").refused();
+    assert!(told.contains("The kinds are:") && told.contains("log_in"), "{told}");
 }

@@ -19,19 +19,6 @@ async fn the_first_page_has_this_installations_lines() {
 }
 
 #[tokio::test]
-async fn without_a_log_in_there_is_the_first_page_alone() {
-    let domains = berth_model::Domains::new("koding.com", "kd.io", "koding".parse().unwrap()).unwrap();
-    let site = berth_web::Site { domains, ssh_port: 2222, gateway_fingerprint: "SHA256:abc".into() };
-    let mut browser = World::new().await.browser();
-    browser.router = berth_web::router(&site).unwrap();
-    let page = browser.get("/").await;
-    assert!(page.body.contains("ProxyCommand ssh -p 2222 %r@ssh.koding.com nc %h %p"), "{}", page.body);
-    assert!(!page.body.contains("/log-in") && page.headers.contains_key("content-security-policy"));
-    assert_eq!(browser.get("/healthz").await.body, "ok\n");
-    assert_eq!(browser.get("/log-in").await.status, StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
 async fn from_an_invitation_to_a_vm() {
     let world = World::new().await;
     let (link, mut carol) = (world.invitation(None).await, world.browser());
