@@ -11,9 +11,10 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
 /// What is served: the file below `assets/`, its constant, its type.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("berth.css", "STYLE", "text/css; charset=utf-8"),
     ("berth.js", "SCRIPT", "text/javascript; charset=utf-8"),
+    ("passkey.js", "PASSKEY", "text/javascript; charset=utf-8"),
     ("vendor/htmx.js", "HTMX", "text/javascript; charset=utf-8"),
     ("vendor/hx-sse.js", "HX_SSE", "text/javascript; charset=utf-8"),
     ("icon.svg", "ICON", "image/svg+xml"),

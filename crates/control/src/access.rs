@@ -80,6 +80,7 @@ pub struct Entry {
     vm: VmName,
     id: VmId,
     port: u16,
+    from: IpAddr,
 }
 
 impl Entry {
@@ -99,6 +100,12 @@ impl Entry {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// From where they come.
+    #[must_use]
+    pub fn from(&self) -> IpAddr {
+        self.from
     }
 
     pub(crate) fn id(&self) -> VmId {
@@ -186,7 +193,8 @@ impl Control {
         };
         match u16::try_from(port) {
             Ok(port) if port_is_open(port) => {
-                Ok(Entry { account: login.account.clone(), vm: vm.name.clone(), id: vm.id, port })
+                let (account, from) = (login.account.clone(), login.from);
+                Ok(Entry { account, vm: vm.name.clone(), id: vm.id, port, from })
             }
             _ => Err(EntryError::PortNotAllowed { port }),
         }

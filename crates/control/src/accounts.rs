@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_model::AccountName;
-use berth_store::Role;
+use berth_store::{AccountRow, Role};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -26,6 +26,19 @@ pub struct AccountInfo {
     pub keys: usize,
     /// How many VMs it has.
     pub vms: usize,
+}
+
+impl From<AccountRow> for AccountInfo {
+    fn from(row: AccountRow) -> Self {
+        Self {
+            name: row.name,
+            role: row.role,
+            blocked: row.blocked_at,
+            created: row.created_at,
+            keys: row.keys,
+            vms: row.vms,
+        }
+    }
 }
 
 impl Control {
@@ -67,18 +80,7 @@ impl Control {
     /// # Errors
     /// The store fails.
     pub async fn accounts(&self) -> Result<Vec<AccountInfo>, Error> {
-        let rows = self.store.accounts().await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| AccountInfo {
-                name: row.name,
-                role: row.role,
-                blocked: row.blocked_at,
-                created: row.created_at,
-                keys: row.keys,
-                vms: row.vms,
-            })
-            .collect())
+        Ok(self.store.accounts().await?.into_iter().map(AccountInfo::from).collect())
     }
 
     /// Refuses a name that no account has.

@@ -43,7 +43,7 @@ impl Acting {
         self.actor.may(what, account, || Error::NoSuchAccount(account.clone()))
     }
 
-    fn must_be_for_vm(&self, what: Scope, vm: &VmName) -> Result<(), Error> {
+    pub(crate) fn must_be_for_vm(&self, what: Scope, vm: &VmName) -> Result<(), Error> {
         self.actor.may(what, &vm.owner, || Error::NoSuchVm(vm.to_string()))
     }
 

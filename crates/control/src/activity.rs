@@ -8,8 +8,9 @@
 //! instructions. What is counted for each message is in its [`Meter`], which one connection has for itself.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -25,6 +26,7 @@ use tokio::{
 
 use crate::{
     clock::Clock,
+    connections::OpenConnection,
     idle::{Use, UseKind},
 };
 
@@ -50,7 +52,8 @@ pub(crate) struct Activity {
 struct Inner {
     used: Option<Use>,
     connecting: usize,
-    connections: usize,
+    open: BTreeMap<u64, Arc<OpenConnection>>,
+    opened: u64,
 }
 
 impl Activity {
@@ -83,7 +86,12 @@ impl Activity {
 
     /// How many connections are open.
     pub(crate) fn connections(&self) -> usize {
-        self.lock().connections
+        self.lock().open.len()
+    }
+
+    /// The connections that are open.
+    pub(crate) fn open(&self) -> Vec<Arc<OpenConnection>> {
+        self.lock().open.values().cloned().collect()
     }
 
     /// Somebody is connecting for as long as the guard lives.
@@ -92,12 +100,26 @@ impl Activity {
         Connecting(self.clone())
     }
 
-    /// Measures a connection of `by` to `port` for as long as it is open.
-    pub(crate) fn measured(self: &Arc<Self>, inner: Box<dyn Stream>, by: String, port: u16) -> Measured {
-        self.lock().connections += 1;
+    /// Measures a connection of `by`, who comes from there, to `port` for as long as it is open.
+    pub(crate) fn measured(
+        self: &Arc<Self>,
+        inner: Box<dyn Stream>,
+        by: String,
+        from: IpAddr,
+        port: u16,
+    ) -> Measured {
+        let open = Arc::new(OpenConnection::new(by.clone(), from, port, self.clock.now()));
+        let number = {
+            let mut inner = self.lock();
+            inner.opened += 1;
+            let number = inner.opened;
+            inner.open.insert(number, open.clone());
+            number
+        };
         let what = UseKind::Connection { by, port };
         self.note(what.clone());
-        Measured { inner, activity: self.clone(), what, up: Meter::new(SMALL), down: Meter::new(TRANSFER) }
+        let (up, down) = (Meter::new(SMALL), Meter::new(TRANSFER));
+        Measured { inner, activity: self.clone(), open, number, what, up, down }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -174,6 +196,8 @@ fn alike(one: Duration, other: Duration) -> bool {
 pub(crate) struct Measured {
     inner: Box<dyn Stream>,
     activity: Arc<Activity>,
+    open: Arc<OpenConnection>,
+    number: u64,
     what: UseKind,
     up: Meter,
     down: Meter,
@@ -181,7 +205,7 @@ pub(crate) struct Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        self.activity.lock().connections -= 1;
+        self.activity.lock().open.remove(&self.number);
     }
 }
 
@@ -195,6 +219,7 @@ impl AsyncRead for Measured {
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         let count = buf.filled().len() - before;
         if count > 0 {
+            self.open.received(count);
             self.down.goes_through(Instant::now(), count);
             // What a program prints is no use, however irregular: only a person or a transfer is.
             if self.down.is_large() {
@@ -208,6 +233,7 @@ impl AsyncRead for Measured {
 impl AsyncWrite for Measured {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.inner).poll_write(cx, data))?;
+        self.open.sent(count);
         if count > 0 && self.up.goes_through(Instant::now(), count) {
             self.activity.note(self.what.clone());
         }
@@ -278,7 +304,8 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let activity = Activity::new(Clock::of_the_test(), None);
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let mut near = activity.measured(Box::new(near), "alice".into(), 22);
+        let home: IpAddr = [192, 0, 2, 1].into();
+        let mut near = activity.measured(Box::new(near), "alice".into(), home, 22);
         assert_eq!(activity.connections(), 1);
         let opened = activity.used().unwrap();
         assert_eq!(opened.what, UseKind::Connection { by: "alice".into(), port: 22 });

@@ -85,7 +85,7 @@ impl Control {
             match self.engine.dial(&handle.id, entry.port()).await {
                 Ok(stream) => {
                     let by = entry.account().to_string();
-                    return Ok(Box::new(handle.activity.measured(stream, by, entry.port())));
+                    return Ok(Box::new(handle.activity.measured(stream, by, entry.from(), entry.port())));
                 }
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
                 Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,

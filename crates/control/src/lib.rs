@@ -16,6 +16,7 @@ mod access;
 mod accounts;
 mod acting;
 mod acting_accounts;
+mod acting_listing;
 mod activity;
 mod actor;
 mod audit;
@@ -23,11 +24,15 @@ mod awake;
 mod blocked;
 mod clock;
 mod connect;
+mod connections;
 mod error;
 mod guest;
+mod health;
+mod history;
 mod idle;
 mod keys;
 mod lifecycle;
+mod listing;
 mod oidc;
 mod presence;
 mod revocation;
@@ -55,6 +60,7 @@ use berth_engine::{Ending, Engine, Observed};
 use berth_model::{VmId, VmName};
 use berth_store::{Store, VmRow};
 use futures::{FutureExt, future::BoxFuture};
+use time::OffsetDateTime;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -67,14 +73,18 @@ pub use actor::Actor;
 pub use audit::AuditInfo;
 pub use awake::SiteOpen;
 pub use berth_store::{
-    AUDIT_PAGE, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose, LoginWay, OidcId,
-    OwnLimits, PasskeyId, Role, Scope, SessionId, SessionLife, TokenId, Way,
+    AUDIT_PAGE, AccountsQuery, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose,
+    LoginWay, OidcId, OwnLimits, PasskeyId, Role, Scope, SessionId, SessionLife, TokenId, Way,
 };
 pub use clock::Clock;
 pub use connect::Progress;
+pub use connections::ConnectionInfo;
 pub use error::{ConnectError, EntryError, Error, Kind, LoginError};
+pub use health::{Health, Warning};
+pub use history::{HISTORY, Sample};
 pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
+pub use listing::{Page, TeamMember, VmCounts, VmRoom, VmsQuery};
 pub use settings::Settings;
 pub use status::Status;
 pub use tokens::{ApiLogin, TokenError, TokenInfo};
@@ -100,6 +110,7 @@ pub struct Control {
     settings: Arc<Settings>,
     store: Store,
     engine: Arc<dyn Engine>,
+    since: OffsetDateTime,
     tools: Arc<Tools>,
     revocations: Revocations,
     web: Web,
@@ -128,6 +139,7 @@ impl Control {
             presence: Presence::new(settings.clock),
         });
         let control = Arc::new(Self {
+            since: settings.clock.now(),
             settings,
             store,
             engine,

@@ -117,6 +117,12 @@ impl Room {
         })
     }
 
+    /// Bytes for all together, bytes that are taken, and how many wait.
+    pub(crate) fn figures(&self) -> (u64, u64, usize) {
+        let inner = self.lock();
+        (inner.memory, inner.used(), inner.queue.len())
+    }
+
     fn full(&self) -> String {
         let inner = self.lock();
         format!(

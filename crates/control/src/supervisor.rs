@@ -46,6 +46,7 @@ use self::{
 };
 use crate::{
     activity::Activity,
+    history::History,
     idle::{Use, UseKind},
     lifecycle::{Effect, Event, Refusal, State, step},
     presence::Presence,
@@ -94,6 +95,7 @@ pub(crate) struct Handle {
     pub(crate) id: VmId,
     pub(crate) name: VmName,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) history: Arc<History>,
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<State>,
     queued: watch::Receiver<Option<Queued>>,
@@ -212,6 +214,11 @@ impl Handles {
         self.lock().values().filter(|handle| which(&handle.name)).cloned().collect()
     }
 
+    /// Looks at each of them, under the lock of them all: for a look that takes no longer than that of a field.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Handle)) {
+        self.lock().values().for_each(|handle| look(handle));
+    }
+
     pub(crate) fn insert(&self, handle: Handle) {
         self.lock().insert(handle.name.clone(), handle);
     }
@@ -253,6 +260,7 @@ pub(crate) struct Supervisor {
     state: watch::Sender<State>,
     queued: Arc<watch::Sender<Option<Queued>>>,
     activity: Arc<Activity>,
+    history: Arc<History>,
     starts: Vec<Answer>,
     sleeps: Vec<Answer>,
     stops: Vec<Answer>,
@@ -285,12 +293,14 @@ impl Supervisor {
             .as_ref()
             .and_then(|noted| Some((noted.at, serde_json::from_str::<SleptFor>(&noted.what).ok()?)));
         let activity = Activity::new(tools.settings.clock, used);
+        let history = Arc::new(History::default());
         let keys = Keys::new();
         let (awake, outlook) = Awake::new(tools.settings.clock.now(), slept);
         let handle = Handle {
             id,
             name: name.clone(),
             activity: activity.clone(),
+            history: history.clone(),
             commands: sender,
             state: seen_state,
             queued: seen_queued,
@@ -306,6 +316,7 @@ impl Supervisor {
             state,
             queued: Arc::new(queued),
             activity,
+            history,
             starts: vec![],
             sleeps: vec![],
             stops: vec![],

@@ -1,10 +1,10 @@
 //! VMs: made, listed, started, stopped, removed, by the operator's hand.
 
-use berth_model::{AccountName, Secret, VmId, VmName};
+use berth_model::{AccountName, Secret, Title, VmId, VmName};
 use berth_store::{NewVm, VmRow};
 use serde::{Deserialize, Serialize};
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,8 @@ use crate::{
 pub struct VmInfo {
     /// Its name: `vm-0.alice.koding`.
     pub name: VmName,
+    /// What its owner calls it.
+    pub title: Option<Title>,
     /// Its canonical host name.
     pub host: String,
     /// Every host name that it answers to, the canonical one first.
@@ -33,6 +35,9 @@ pub struct VmInfo {
     pub reason: Option<String>,
     /// Why it is awake, asleep or off: one sentence.
     pub why: String,
+    /// Milliseconds that its next start takes, if it takes as long as the last one of its sort: a wake where it sleeps,
+    /// a boot where it is off. `None` where there was none, and where it runs.
+    pub start_takes_ms: Option<u64>,
     /// When it goes to sleep, unless it is used; `None` where that is not set.
     #[serde(with = "time::serde::rfc3339::option")]
     pub sleeps_at: Option<OffsetDateTime>,
@@ -143,6 +148,15 @@ impl Control {
         handle.remove().await.map_err(|refusal| Error::refused(vm, refusal))
     }
 
+    /// Has a VM be called so by its owner; `None` for nothing.
+    ///
+    /// # Errors
+    /// There is no such VM; the store fails.
+    pub async fn set_title(&self, vm: &VmName, title: Option<&Title>) -> Result<(), Error> {
+        let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
+        Ok(self.store.set_title(handle.id, title).await?)
+    }
+
     /// The end of what the VM's console printed since its last start.
     ///
     /// # Errors
@@ -152,7 +166,7 @@ impl Control {
         self.engine.boot_log(&handle.id).await.map_err(|cause| Error::Engine { vm: vm.clone(), cause })
     }
 
-    fn info(&self, row: &VmRow, handle: Option<&Handle>) -> VmInfo {
+    pub(crate) fn info(&self, row: &VmRow, handle: Option<&Handle>) -> VmInfo {
         let state = handle.map_or(State::Removed, Handle::state);
         let (status, reason) = match row.removing_at {
             Some(_) => {
@@ -173,10 +187,12 @@ impl Control {
         let names = self.settings.domains.names_of(&row.name);
         VmInfo {
             name: row.name.clone(),
+            title: row.title.clone(),
             host: self.settings.domains.canonical(&row.name),
             names,
             status,
             reason,
+            start_takes_ms: start_takes(row, status).map(|took| saturated(took.as_millis())),
             why: handle.map(|handle| self.sentence(row, handle)).unwrap_or_default(),
             sleeps_at,
             asleep_since: row.slept.as_ref().map(|slept| slept.at).filter(|_| status == Status::Asleep),
@@ -190,6 +206,19 @@ impl Control {
             created: row.created_at,
         }
     }
+}
+
+/// How long the next start of a VM takes, as far as the last one tells.
+pub(crate) fn start_takes(row: &VmRow, status: Status) -> Option<Duration> {
+    match status {
+        Status::Asleep | Status::Waking => row.last_wake,
+        Status::Off | Status::Failed | Status::Starting => row.last_boot,
+        Status::Running | Status::Stopping | Status::Removing => None,
+    }
+}
+
+fn saturated(millis: u128) -> u64 {
+    millis.try_into().unwrap_or(u64::MAX)
 }
 
 /// A fresh ed25519 key in OpenSSH's format.

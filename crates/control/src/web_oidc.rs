@@ -234,13 +234,14 @@ impl Issuer {
         }
         let (id, secret) = (self.settings.client_id.as_str(), self.settings.client_secret.expose().as_str());
         let discovery = self.known(GOOD_FOR).await?.discovery;
-        let mut form = Serializer::new(String::new());
-        form.append_pair("grant_type", "authorization_code")
-            .append_pair("code", code.expose())
-            .append_pair("redirect_uri", back)
-            .append_pair("code_verifier", verifier.expose());
+        let mut fields = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code.expose()),
+            ("redirect_uri", back),
+            ("code_verifier", verifier.expose()),
+        ];
         let authorization = if discovery.secret_in_form() {
-            form.append_pair("client_id", id).append_pair("client_secret", secret);
+            fields.extend([("client_id", id), ("client_secret", secret)]);
             None
         } else {
             // Encoded as in a form before they are joined: RFC 6749, 2.3.1.
@@ -248,7 +249,7 @@ impl Issuer {
             let pair = STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
             Some(Secret::new(format!("Basic {pair}")))
         };
-        let form = Secret::new(form.finish());
+        let form = Secret::new(Serializer::new(String::new()).extend_pairs(fields).finish());
         let answer = self.https.post(&discovery.token_endpoint, authorization.as_ref(), &form).await;
         let tokens: Tokens = match answer {
             Ok(answer) => serde_json::from_slice(&answer).map_err(|_| self.failed(&"it gave no ID token"))?,

@@ -12,7 +12,7 @@ mod prepare;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use berth_engine::{Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
+use berth_engine::{About, Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
 use berth_model::VmId;
 use tokio::{
     sync::{OnceCell, watch},
@@ -272,6 +272,15 @@ impl Engine for QemuEngine {
         let state = self.state.clone();
         let looked = spawn_blocking(move || room::room(&state));
         looked.await.unwrap_or_else(|_| Err(broken("the host's room could not be read".to_owned())))
+    }
+
+    async fn about(&self) -> Result<About, EngineError> {
+        let (version, accel) = (self.version().await?, self.accel().await?);
+        let (way, emulated) = match accel {
+            Accel::Kvm => ("KVM", false),
+            Accel::Tcg => ("emulation (TCG)", true),
+        };
+        Ok(About { name: format!("QEMU {version} with {way}"), emulated })
     }
 
     async fn boot_log(&self, vm: &VmId) -> Result<String, EngineError> {

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use error::EngineError;
 pub use observed::{Ending, Observed};
 pub use spec::{Guest, VmSpec};
-pub use usage::{Lease, Room, Usage};
+pub use usage::{About, Lease, Room, Usage};
 
 /// A connection to a port of a VM. Half-closing works in both directions; dropping it closes both.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -104,6 +104,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What there is for VMs on this host.
     async fn room(&self) -> Result<Room, EngineError>;
+
+    /// What it is. May take some seconds the first time.
+    async fn about(&self) -> Result<About, EngineError>;
 
     /// The end of what the VM's console printed since its last start: at most 64 KiB, control characters removed but
     /// for line ends. Empty when it never ran.

@@ -26,6 +26,15 @@ pub struct Lease {
     pub until: Option<SystemTime>,
 }
 
+/// What an engine says of itself to an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its name and version, and how it runs VMs: `QEMU 10.0.2 with KVM`.
+    pub name: String,
+    /// It translates what VMs run instead of letting the processor run it.
+    pub emulated: bool,
+}
+
 /// What there is for VMs on a host, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {

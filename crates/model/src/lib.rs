@@ -13,12 +13,14 @@
 //! | [`vm`] | `vm-0.alice.koding` | [`VmName`], [`VmNumber`], [`VmId`] |
 //! | [`host`] | `vm-0.alice.koding.kd.io` | [`Domains`] turn it into a [`VmName`] |
 //! | [`key`] | what people paste | [`PastedKey`]: [`PublicKey`], [`KeyOptions`], comment |
+//! | [`title`] | what a person calls a VM | [`Title`] |
 //! | [`secret`] | | [`Secret`], which no log can print |
 
 pub mod host;
 pub mod key;
 pub mod name;
 pub mod secret;
+pub mod title;
 pub mod vm;
 
 pub use host::{DomainError, Domains};
@@ -28,4 +30,5 @@ pub use key::{
 };
 pub use name::{AccountName, NameError, TeamName};
 pub use secret::Secret;
+pub use title::{MAX_TITLE, Title, TitleError};
 pub use vm::{VmId, VmName, VmNameError, VmNumber};

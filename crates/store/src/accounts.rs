@@ -1,12 +1,13 @@
 //! Accounts and teams, and the namespace that they share.
 
 use berth_model::{AccountName, TeamName};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
     KeyRow, Role, SecretHash, Store, StoreError, VmRow,
-    convert::{number, optional_time, text, time, to_millis},
+    audit::containing,
+    convert::{number, optional_time, saturate, text, time, to_millis},
     ids::next_id,
     keys, links, oidc, passkeys, sessions, tokens, vms,
 };
@@ -26,6 +27,19 @@ pub struct AccountRow {
     pub keys: usize,
     /// How many VMs it has, those included that are being removed.
     pub vms: usize,
+}
+
+/// Which accounts somebody wants to see, in the order of their names: those for which everything holds that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountsQuery {
+    /// With this in their name.
+    pub text: String,
+    /// After this name.
+    pub after: Option<AccountName>,
+    /// Those that are blocked, or those that are not.
+    pub blocked: Option<bool>,
+    /// So many at most.
+    pub most: usize,
 }
 
 /// What an account had when it was removed.
@@ -63,6 +77,12 @@ impl TryFrom<Columns> for AccountRow {
         })
     }
 }
+
+const SELECT: &str = "SELECT name, role, created_at, blocked_at,
+            (SELECT COUNT(*) FROM keys WHERE keys.account = accounts.name) AS keys,
+            (SELECT COUNT(*) FROM vms WHERE vms.owner = accounts.name AND vms.removed_at IS NULL) AS vms
+     FROM accounts
+     WHERE removed_at IS NULL";
 
 impl Store {
     /// Adds an account: a member, or, where it is the first one ever, the operator.
@@ -112,17 +132,49 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT name, role, created_at, blocked_at,
-                    (SELECT COUNT(*) FROM keys WHERE keys.account = accounts.name) AS keys,
-                    (SELECT COUNT(*) FROM vms WHERE vms.owner = accounts.name AND vms.removed_at IS NULL) AS vms
-             FROM accounts
-             WHERE removed_at IS NULL
-             ORDER BY name",
-        )
-        .fetch_all(self.reader())
-        .await?;
+        self.accounts_page(&AccountsQuery { most: usize::MAX, ..AccountsQuery::default() }).await
+    }
+
+    /// Some of the live accounts in the order of their names.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn accounts_page(&self, query: &AccountsQuery) -> Result<Vec<AccountRow>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        if !query.text.is_empty() {
+            sql.push(" AND name LIKE ").push_bind(containing(&query.text)).push(" ESCAPE '!'");
+        }
+        if let Some(after) = &query.after {
+            sql.push(" AND name > ").push_bind(after.as_str());
+        }
+        match query.blocked {
+            Some(true) => sql.push(" AND blocked_at IS NOT NULL"),
+            Some(false) => sql.push(" AND blocked_at IS NULL"),
+            None => &mut sql,
+        };
+        sql.push(" ORDER BY name LIMIT ").push_bind(saturate(query.most));
+        let rows: Vec<Columns> = sql.build_query_as().fetch_all(self.reader()).await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// A live account.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn account(&self, name: &AccountName) -> Result<Option<AccountRow>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        sql.push(" AND name = ").push_bind(name.as_str());
+        let row: Option<Columns> = sql.build_query_as().fetch_optional(self.reader()).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// How many live accounts there are.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn count_accounts(&self) -> Result<usize, StoreError> {
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM accounts WHERE removed_at IS NULL");
+        number("number of accounts", count.fetch_one(self.reader()).await?)
     }
 
     /// Whether there is such an account that was not removed.

@@ -122,6 +122,8 @@ words! {
         VmAlwaysOn = "vm_always_on",
         /// A VM was told to stay awake for a while, or no more.
         VmSnoozed = "vm_snoozed",
+        /// A VM was called otherwise by its owner.
+        VmTitled = "vm_titled",
     }
 }
 
@@ -274,7 +276,7 @@ impl Store {
 
 /// The pattern of LIKE for texts with this one in them, in lower case. The databases differ in what they lower beyond
 /// ASCII.
-fn containing(text: &str) -> String {
+pub(crate) fn containing(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.chars().take(MAX_TEXT) {
         if matches!(c, '%' | '_' | '!') {

@@ -47,7 +47,7 @@ mod tokens;
 mod vms;
 mod words;
 
-pub use accounts::{AccountRow, RemovedAccount};
+pub use accounts::{AccountRow, AccountsQuery, RemovedAccount};
 pub use audit::{AUDIT_PAGE, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Way};
 pub use error::StoreError;
 pub use hash::{SecretHash, SecretHashError};

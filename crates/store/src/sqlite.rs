@@ -83,6 +83,16 @@ impl Store {
         self.writer.close().await;
     }
 
+    /// How many bytes the database takes, its journal aside.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn size(&self) -> Result<u64, StoreError> {
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&self.reader).await?;
+        let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&self.reader).await?;
+        Ok(pages.saturating_mul(size).unsigned_abs())
+    }
+
     async fn prepare(&self, path: &Path, default_team: &TeamName) -> Result<(), StoreError> {
         MIGRATIONS.run(&self.writer).await.map_err(|error| migration_error(error, path))?;
         self.ensure_team(default_team).await

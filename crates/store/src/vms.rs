@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use berth_model::{AccountName, Secret, TeamName, VmId, VmName, VmNumber};
-use sqlx::{Sqlite, Transaction};
+use berth_model::{AccountName, Secret, TeamName, Title, VmId, VmName, VmNumber};
+use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -55,6 +55,10 @@ pub struct VmRow {
     pub removing_at: Option<OffsetDateTime>,
     /// How long its last boot took.
     pub last_boot: Option<Duration>,
+    /// How long its last wake took.
+    pub last_wake: Option<Duration>,
+    /// What its owner calls it.
+    pub title: Option<Title>,
     /// It starts with the server, never sleeps, and is started again when it stops by itself.
     pub always_on: bool,
     /// A person turned it off.
@@ -93,6 +97,8 @@ struct Columns {
     created_at: i64,
     removing_at: Option<i64>,
     last_boot_ms: Option<i64>,
+    last_wake_ms: Option<i64>,
+    title: Option<String>,
     generation: i64,
     always_on: i64,
     turned_off: i64,
@@ -122,6 +128,8 @@ impl TryFrom<Columns> for VmRow {
             created_at: time("created_at", row.created_at)?,
             removing_at: optional_time("removing_at", row.removing_at)?,
             last_boot: row.last_boot_ms.map(|millis| duration("last_boot_ms", millis)).transpose()?,
+            last_wake: row.last_wake_ms.map(|millis| duration("last_wake_ms", millis)).transpose()?,
+            title: row.title.map(|title| text("VM's title", &title)).transpose()?,
             generation: number("generation", row.generation)?,
             always_on: row.always_on != 0,
             turned_off: row.turned_off != 0,
@@ -221,6 +229,24 @@ impl Store {
                         .await?
                 }
             };
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Of these VMs the live ones, in no order.
+    ///
+    /// # Errors
+    /// Only those of the database itself; more than some thousand at once is one.
+    pub async fn vms_by_id(&self, ids: &[VmId]) -> Result<Vec<VmRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM vms WHERE removed_at IS NULL AND id IN (");
+        let mut list = sql.separated(", ");
+        for id in ids {
+            list.push_bind(id.to_string());
+        }
+        sql.push(")");
+        let rows: Vec<Columns> = sql.build_query_as().fetch_all(self.reader()).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
@@ -347,15 +373,32 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_last_boot(&self, id: VmId, took: Duration) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        sqlx::query(
+        let change = sqlx::query(
             "UPDATE vms SET last_boot_ms = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
-        )
-        .bind(id.to_string())
-        .bind(saturate(took.as_millis()))
-        .execute(&mut *tx)
-        .await?;
-        Ok(tx.commit().await?)
+        );
+        self.change(change.bind(id.to_string()).bind(saturate(took.as_millis()))).await
+    }
+
+    /// Writes down how long the last wake of a VM took, to the millisecond. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn set_last_wake(&self, id: VmId, took: Duration) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET last_wake_ms = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
+        );
+        self.change(change.bind(id.to_string()).bind(saturate(took.as_millis()))).await
+    }
+
+    /// Writes down what a VM is called by its owner; `None` for nothing. Does nothing where it is removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn set_title(&self, id: VmId, title: Option<&Title>) -> Result<(), StoreError> {
+        let change = sqlx::query(
+            "UPDATE vms SET title = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
+        );
+        self.change(change.bind(id.to_string()).bind(title.map(|title| title.as_str().to_owned()))).await
     }
 }
 

@@ -40,6 +40,11 @@ impl Query {
         self.get("before")?.parse().ok()
     }
 
+    /// After what a page of a list begins.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.get("after").filter(|after| !after.is_empty())
+    }
+
     /// What is searched for, of at most 100 characters.
     pub(crate) fn search(&self) -> String {
         const MOST: usize = 100;

@@ -20,7 +20,7 @@ pub(crate) struct Asset {
 
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
-pub(crate) const ALL: [&Asset; 5] = [&STYLE, &SCRIPT, &HTMX, &HX_SSE, &ICON];
+pub(crate) const ALL: [&Asset; 6] = [&STYLE, &SCRIPT, &PASSKEY, &HTMX, &HX_SSE, &ICON];
 
 impl Asset {
     /// The smallest form that the client takes.

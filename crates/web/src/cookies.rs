@@ -1,6 +1,7 @@
-//! The two cookies of this site: the log-in session's, and one that marks the forms of somebody who is not logged in.
+//! The cookies of this site: the log-in session's, one that marks the forms of somebody who is not logged in, and one for
+//! who is on the way to log in with an account elsewhere.
 //!
-//! Over https both have the `__Host-` prefix, with which a browser keeps them to this very host and lets no other page,
+//! Over https all have the `__Host-` prefix, with which a browser keeps them to this very host and lets no other page,
 //! such as one served by a VM, put one in their place. Over plain HTTP, which is for the loopback alone, browsers refuse
 //! that prefix because it demands `Secure`; so there they have other names, which can never be taken for the strong ones.
 
@@ -13,12 +14,14 @@ pub(crate) enum Cookie {
     LogIn,
     /// What forms of somebody unknown are compared with. Ends with the browser.
     Form,
+    /// What the issuer of another account was asked in this browser. Five minutes, as its answer is good for.
+    Oidc,
 }
 
 /// The most that a log-in session lasts, in seconds: 90 days.
 const LONGEST: u32 = 90 * 24 * 3600;
 /// No value of ours is longer.
-const MAX_VALUE: usize = 128;
+const MAX_VALUE: usize = 512;
 
 impl Cookie {
     fn name(self, secure: bool) -> &'static str {
@@ -27,6 +30,8 @@ impl Cookie {
             (Self::LogIn, false) => "berth-on-loopback",
             (Self::Form, true) => "__Host-berth-form",
             (Self::Form, false) => "berth-form-on-loopback",
+            (Self::Oidc, true) => "__Host-berth-oidc",
+            (Self::Oidc, false) => "berth-oidc-on-loopback",
         }
     }
 
@@ -47,6 +52,7 @@ impl Cookie {
         let age = match self {
             Self::LogIn => format!("; Max-Age={LONGEST}"),
             Self::Form => String::new(),
+            Self::Oidc => "; Max-Age=300".to_owned(),
         };
         self.header(value, &age, secure)
     }
@@ -80,7 +86,7 @@ mod tests {
         assert_eq!(read("__Host-berth=abc; __Host-berth=def", true), None);
         assert_eq!(read("__Host-berth=", true), None);
         assert_eq!(read("__Host-berth=a\"b", true), None);
-        assert_eq!(read(&format!("__Host-berth={}", "a".repeat(129)), true), None);
+        assert_eq!(read(&format!("__Host-berth={}", "a".repeat(513)), true), None);
     }
 
     #[test]

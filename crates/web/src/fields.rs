@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -56,6 +57,14 @@ impl Fields {
     /// The first field of this name; empty where there is none.
     pub(crate) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
+    }
+
+    /// A field of this name with JSON in it that a script of ours put there.
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, Problem> {
+        serde_json::from_str(self.get(name)).map_err(|_| {
+            let what = "The browser did not send what was asked for.";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, "Try again, or use another way.")
+        })
     }
 
     /// Every field of this name.

@@ -8,6 +8,7 @@ pub(crate) enum Here {
     Environments,
     /// One of the account's pages, by its word.
     Account(&'static str),
+    Team,
     Help,
     /// One of the operators' pages, by its word.
     Ops(&'static str),
@@ -22,6 +23,10 @@ impl Here {
 
     pub(crate) fn is_account(self) -> bool {
         matches!(self, Self::Account(_))
+    }
+
+    pub(crate) fn is_team(self) -> bool {
+        self == Self::Team
     }
 
     pub(crate) fn is_help(self) -> bool {

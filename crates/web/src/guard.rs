@@ -87,7 +87,7 @@ impl Gate {
 /// Where somebody is sent who has to log in, and comes back from when it was a page that they asked for.
 fn log_in_first(wants: Wants, asked: &Uri, forms: Forms) -> Response {
     let back = match (forms, asked.path_and_query()) {
-        (Forms::None, Some(path)) if path.as_str() != "/" => {
+        (Forms::None | Forms::Asked, Some(path)) if path.as_str() != "/" => {
             let path: String = form_urlencoded::byte_serialize(path.as_str().as_bytes()).collect();
             format!("/log-in?to={path}")
         }

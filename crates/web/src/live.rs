@@ -28,7 +28,11 @@ use crate::{
     Website,
     asked::Named,
     own_vm::OwnVm,
-    pages::{environments::List, keys::Lists, vm::Live},
+    pages::{
+        environments::List,
+        keys::Lists,
+        vm::{Live, Plots},
+    },
     problem::Problem,
     visitor::Member,
 };
@@ -37,6 +41,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a stream is silent. Each beat is also what finds a browser that has vanished.
 const BEAT: Duration = Duration::from_secs(10);
+/// Drawings are looked at again this often.
+const DRAW: Duration = Duration::from_secs(15);
 /// So many pages may one account have open.
 const MAX_STREAMS: usize = 32;
 
@@ -112,7 +118,10 @@ struct Flow {
     member: Member,
     watched: Watched,
     look: Interval,
-    last: String,
+    /// The parts of the page as they were sent last.
+    last: Vec<String>,
+    /// The drawings as they were made last.
+    drawn: Option<(Instant, String)>,
     written: Instant,
     ended: bool,
     _open: SiteOpen,
@@ -129,7 +138,8 @@ fn flow(website: Arc<Website>, member: Member, watched: Watched) -> Result<Respo
         member,
         watched,
         look,
-        last: String::new(),
+        last: vec![],
+        drawn: None,
         // In the past: the first beat goes out at once, and tells the page that the stream is there.
         written: Instant::now().checked_sub(BEAT).unwrap_or_else(Instant::now),
         ended: false,
@@ -167,9 +177,9 @@ impl Flow {
             };
             if seen != self.last {
                 self.written = Instant::now();
-                let event = event(&seen);
-                self.last = seen;
-                return Some(event);
+                let before = std::mem::replace(&mut self.last, seen);
+                let news = self.last.iter().filter(|part| !before.contains(part)).map(String::as_str);
+                return Some(event(&news.collect::<String>()));
             }
             if self.written.elapsed() >= BEAT {
                 self.written = Instant::now();
@@ -185,25 +195,36 @@ impl Flow {
     }
 
     /// The parts of the page as they are now.
-    async fn look(&self) -> Result<String, Problem> {
+    async fn look(&mut self) -> Result<Vec<String>, Problem> {
         let member = &self.member;
         match &self.watched {
-            Watched::Nothing => Ok(String::new()),
+            Watched::Nothing => Ok(vec![]),
             Watched::Environments => {
                 let list = List::of(member).await?;
-                Ok(if list.vms.is_empty() { String::new() } else { part("#vms", &list)? })
+                Ok(if list.vms.is_empty() { vec![] } else { vec![part("#vms", &list)?] })
             }
             Watched::Vm(name) => {
                 let vm = OwnVm::find(member, name).await?;
                 let live = Live::new(&vm, member);
-                part(&format!("#vm-{}", live.vm.label), &live)
+                let live = part(&format!("#vm-{}", live.vm.label), &live)?;
+                let drawn = match self.drawn.take() {
+                    Some((at, drawn)) if at.elapsed() < DRAW => (at, drawn),
+                    _ => (Instant::now(), draw(&vm, member)?),
+                };
+                let (_, plots) = self.drawn.insert(drawn);
+                Ok(vec![live, plots.clone()])
             }
             Watched::Keys => {
                 let lists = Lists::of(member).await?;
-                Ok(part("#keys", &lists.keys)? + &part("#first-use", &lists.first_use)?)
+                Ok(vec![part("#keys", &lists.keys)?, part("#first-use", &lists.first_use)?])
             }
         }
     }
+}
+
+fn draw(vm: &OwnVm, member: &Member) -> Result<String, Problem> {
+    let plots = Plots::new(vm, member);
+    part(&format!("#plots-{}", plots.vm.label), &plots)
 }
 
 /// A part of the page, to be put where it belongs.

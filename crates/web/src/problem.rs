@@ -194,8 +194,8 @@ pub(crate) fn words(error: &Error) -> String {
             format!("{} is always-on, so it does not sleep. Turn that off first.", vm.label())
         }
         Error::WakeFailed { vm, reason } => format!(
-            "{} could not be woken: {reason}. Nothing was lost. Turn it off and on to start it from its disk, which \
-             gives up what was open in it.",
+            "{} could not be woken: {reason}. Nothing was lost. Try again, or start it from its disk, which gives up \
+             what ran in it.",
             vm.label()
         ),
         Error::StartFailed { vm, reason } => {

@@ -15,7 +15,10 @@ use crate::{
     Website,
     guard::{self, Gate},
     live,
-    pages::{account, activity, environments, files, help, keys, link, log_in, ops, sessions, tokens, vm},
+    pages::{
+        account, activity, confirm, environments, files, help, keys, link, log_in, oidc, ops, passkeys,
+        sessions, team, tokens, vm,
+    },
     problem::Problem,
 };
 
@@ -35,6 +38,9 @@ pub enum Who {
 pub enum Forms {
     /// There is none: the route only reads.
     None,
+    /// There is none. It is the answer to what this very browser was sent elsewhere to ask for, once: a cookie that it was
+    /// given says so, and the page looks.
+    Asked,
     /// That a page of this site made it: by the browser's word (`Origin`, `Sec-Fetch-Site`) and by the token that was
     /// in it. It has at most so many bytes.
     Own {
@@ -60,6 +66,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let forms = match self.forms {
             Forms::None => "reads",
+            Forms::Asked => "asked answer",
             Forms::Own { .. } => "own form",
         };
         write!(f, "{} {} | {:?} | {forms}", self.method, self.path, self.who)
@@ -79,6 +86,8 @@ struct Row {
 
 /// The most bytes of a form with a few lines in it.
 const SHORT: usize = 8 * 1024;
+/// The most bytes of a form with what a browser says of a passkey in it, which triples on the way.
+const CREDENTIAL: usize = 64 * 1024;
 /// The most bytes of a form with a paste of keys in it: 64 KiB, which may triple on the way.
 const PASTE: usize = 200 * 1024;
 
@@ -92,6 +101,11 @@ fn form<T: 'static>(path: &'static str, who: Who, most: usize, answer: impl Hand
     Row { route, answer: on(MethodFilter::POST, answer) }
 }
 
+fn answer<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
+    let route = Route { method: Method::GET, path, who, forms: Forms::Asked };
+    Row { route, answer: on(MethodFilter::GET, answer) }
+}
+
 fn table() -> Vec<Row> {
     use Who::{Anybody, Member, Operator};
     let mut rows = vec![
@@ -99,6 +113,10 @@ fn table() -> Vec<Row> {
         page("/", Anybody, environments::show),
         page("/log-in", Anybody, log_in::show),
         form("/log-in", Anybody, SHORT, log_in::by_password),
+        page("/log-in/passkey/options", Anybody, log_in::passkey_options),
+        form("/log-in/passkey", Anybody, CREDENTIAL, log_in::by_passkey),
+        form("/log-in/oidc", Anybody, SHORT, oidc::begin_log_in),
+        answer("/log-in/oidc", Anybody, oidc::finish),
         form("/log-out", Member, SHORT, log_in::out),
         page("/link/{token}", Anybody, link::show),
         form("/link/{token}", Anybody, SHORT, link::follow),
@@ -107,10 +125,24 @@ fn table() -> Vec<Row> {
         form("/vms/{vm}/power", Member, SHORT, vm::power),
         form("/vms/{vm}/always-on", Member, SHORT, vm::always_on),
         form("/vms/{vm}/snooze", Member, SHORT, vm::snooze),
+        form("/vms/{vm}/label", Member, SHORT, vm::set_label),
+        page("/vms/{vm}/boot", Member, vm::show_boot),
+        form("/vms/{vm}/boot", Member, SHORT, vm::boot),
         page("/vms/{vm}/remove", Member, vm::show_remove),
         form("/vms/{vm}/remove", Member, SHORT, vm::remove),
         page("/account", Member, account::show),
         form("/account/password", Member, SHORT, account::set_password),
+        page("/account/confirm", Member, confirm::show),
+        form("/account/confirm", Member, SHORT, confirm::by_password),
+        page("/account/confirm/passkey/options", Member, confirm::passkey_options),
+        form("/account/confirm/passkey", Member, CREDENTIAL, confirm::by_passkey),
+        page("/account/passkeys/options", Member, passkeys::options),
+        form("/account/passkeys", Member, CREDENTIAL, passkeys::add),
+        page("/account/passkeys/{passkey}", Member, passkeys::show),
+        form("/account/passkeys/{passkey}/rename", Member, SHORT, passkeys::rename),
+        form("/account/passkeys/{passkey}/remove", Member, SHORT, passkeys::remove),
+        form("/account/oidc", Member, SHORT, oidc::begin_connect),
+        form("/account/oidc/{oidc}/remove", Member, SHORT, oidc::remove),
         page("/account/keys", Member, keys::show),
         form("/account/keys", Member, PASTE, keys::add),
         page("/account/keys/{key}/remove", Member, keys::show_remove),
@@ -122,6 +154,7 @@ fn table() -> Vec<Row> {
         form("/account/tokens", Member, SHORT, tokens::make),
         form("/account/tokens/{token}/remove", Member, SHORT, tokens::remove),
         page("/account/activity", Member, activity::show),
+        page("/team", Member, team::show),
         page("/help", Member, help::show),
         page("/live", Member, live::open),
         page("/live/environments", Member, live::environments),
@@ -134,6 +167,9 @@ fn table() -> Vec<Row> {
         form("/ops/accounts/{account}/link", Operator, SHORT, ops::account::make_link),
         form("/ops/accounts/{account}/block", Operator, SHORT, ops::account::block),
         form("/ops/accounts/{account}/role", Operator, SHORT, ops::account::set_role),
+        form("/ops/accounts/{account}/limits", Operator, SHORT, ops::limits::set),
+        page("/ops/connections", Operator, ops::connections::show),
+        page("/ops/health", Operator, ops::health::show),
         page("/ops/vms", Operator, ops::vms::show),
         page("/ops/audit", Operator, ops::audit::show),
     ];

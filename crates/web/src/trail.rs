@@ -1,6 +1,6 @@
 //! The audit trail as people read it.
 
-use berth_control::{AUDIT_PAGE, AuditInfo, Way};
+use berth_control::{AUDIT_PAGE, AuditInfo, AuditKind, Way};
 
 use crate::words::Moment;
 
@@ -50,9 +50,14 @@ impl From<AuditInfo> for EventView {
     }
 }
 
-/// What happened, in control's word for it, and to what.
+/// A sort of line in control's words for it.
+pub(crate) fn kind_in_words(kind: AuditKind) -> String {
+    kind.as_str().replace('_', " ").replace("vm ", "VM ")
+}
+
+/// What happened, and to what.
 fn what(info: &AuditInfo) -> String {
-    let mut text = info.kind.as_str().replace('_', " ").replace("vm ", "VM ");
+    let mut text = kind_in_words(info.kind);
     if !info.subject.is_empty() {
         text += &format!(": {}", info.subject);
     }

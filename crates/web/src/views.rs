@@ -1,14 +1,19 @@
 //! What templates show, as plain data made from what control says.
 
 use berth_control::{KeyInfo, Status, VmInfo};
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
-use crate::words::{Moment, size};
+use crate::words::{Moment, about, size};
 
 /// A VM.
 pub(crate) struct VmView {
     pub(crate) label: String,
+    /// What its owner calls it.
+    pub(crate) title: Option<String>,
     pub(crate) name: String,
+    pub(crate) owner: String,
     pub(crate) path: String,
     pub(crate) names: Vec<String>,
     pub(crate) command: String,
@@ -17,7 +22,9 @@ pub(crate) struct VmView {
     pub(crate) word: String,
     pub(crate) why: String,
     /// What waking it is like, where it does not run.
-    pub(crate) wake: Option<&'static str>,
+    pub(crate) wake: Option<String>,
+    /// It could not be woken: only a person can decide to give up its memory.
+    pub(crate) stuck: bool,
     /// What went wrong with the last thing that was asked of it.
     pub(crate) wrong: Option<String>,
     /// The position of its switch: a VM that sleeps is on.
@@ -46,12 +53,15 @@ impl VmView {
             path: format!("/vms/{label}"),
             name: info.name.to_string(),
             label,
+            title: info.title.as_ref().map(ToString::to_string),
+            owner: info.name.owner.to_string(),
             names: info.names.clone(),
             command: format!("ssh {}", info.host),
             kind: kind(info.status),
             word: info.status.to_string(),
-            why: info.why.clone(),
-            wake: wake(info.status),
+            why: why(info),
+            wake: wake(info),
+            stuck: is_stuck(info),
             wrong: None,
             on: matches!(info.status, Status::Running | Status::Asleep | Status::Waking | Status::Starting),
             busy_ending: matches!(info.status, Status::Stopping | Status::Removing),
@@ -70,6 +80,18 @@ impl VmView {
     }
 }
 
+/// The states of VMs, as they are chosen from.
+pub(crate) const STATES: [Status; 8] = [
+    Status::Running,
+    Status::Asleep,
+    Status::Waking,
+    Status::Starting,
+    Status::Stopping,
+    Status::Off,
+    Status::Failed,
+    Status::Removing,
+];
+
 fn kind(status: Status) -> &'static str {
     match status {
         Status::Running => "running",
@@ -83,13 +105,33 @@ fn kind(status: Status) -> &'static str {
     }
 }
 
-fn wake(status: Status) -> Option<&'static str> {
-    match status {
-        Status::Asleep => Some("It wakes in a moment when you connect, with your programs as they were."),
-        Status::Off | Status::Failed => {
-            Some("It boots when you connect or turn it on, which takes some seconds.")
+/// Whether it sleeps and could not be woken.
+pub(crate) fn is_stuck(info: &VmInfo) -> bool {
+    info.status == Status::Asleep && info.reason.is_some()
+}
+
+/// Control's sentence, but without the operator's command for what the owner has a button for.
+fn why(info: &VmInfo) -> String {
+    match info.reason.as_ref().filter(|_| is_stuck(info)) {
+        Some(reason) => format!("{} is asleep: {reason}. Nothing was lost.", info.name.label()),
+        None => info.why.clone(),
+    }
+}
+
+fn wake(info: &VmInfo) -> Option<String> {
+    let takes = info.start_takes_ms.map(|millis| about(Duration::from_millis(millis)));
+    let or = |words: &str| takes.clone().unwrap_or_else(|| words.to_owned());
+    match info.status {
+        Status::Asleep if is_stuck(info) => None,
+        Status::Asleep => {
+            let takes = takes.map_or("in a moment".to_owned(), |takes| format!("in {takes}"));
+            Some(format!("It wakes {takes} when you connect, with your programs as they were."))
         }
-        Status::Running | Status::Waking | Status::Starting | Status::Stopping | Status::Removing => None,
+        Status::Off | Status::Failed => {
+            Some(format!("It boots when you connect or turn it on, which takes {}.", or("some seconds")))
+        }
+        Status::Starting | Status::Waking => takes.map(|takes| format!("That takes {takes}.")),
+        Status::Running | Status::Stopping | Status::Removing => None,
     }
 }
 

@@ -192,8 +192,8 @@ impl FromRequestParts<Arc<Website>> for Operator {
     }
 }
 
-/// Sets or takes back the log-in cookie on a response.
-pub(crate) fn with_log_in(mut response: Response, cookie: Option<HeaderValue>) -> Response {
+/// Sets or takes back a cookie on a response.
+pub(crate) fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
     if let Some(cookie) = cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
     }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::{
-    http::{HeaderValue, StatusCode, header::LOCATION},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, LOCATION},
+    },
     response::{Html, IntoResponse, Response},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -44,6 +47,16 @@ pub(crate) fn span(time: Duration) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// How long something takes, as far as the last time tells: `about 0.2 s`.
+pub(crate) fn about(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 0.1 => "less than 0.1 s".to_owned(),
+        seconds if seconds < 9.5 => format!("about {seconds:.1} s").replace(".0 s", " s"),
+        seconds if seconds < 90.0 => format!("about {seconds:.0} s"),
+        seconds => format!("about {:.0} min", seconds / 60.0),
     }
 }
 
@@ -110,6 +123,11 @@ pub(crate) fn html(page: String) -> Response {
     Html(page).into_response()
 }
 
+/// Data for a script of ours.
+pub(crate) fn json(value: &serde_json::Value) -> Response {
+    ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
 /// To another page of this site, which is then read (303: also after a form).
 pub(crate) fn go(path: &str) -> Response {
     match HeaderValue::try_from(path) {
@@ -134,6 +152,16 @@ mod tests {
         assert_eq!(words(-3 * 86_400), "3 days ago");
         assert_eq!(words(300), "in 5 min");
         assert_eq!(Moment::seen_from(now, now).exact, "2001-09-09T01:46:40Z");
+    }
+
+    #[test]
+    fn what_something_takes_is_about_so_much() {
+        let words = |millis| about(Duration::from_millis(millis));
+        assert_eq!(words(71), "less than 0.1 s");
+        assert_eq!(words(183), "about 0.2 s");
+        assert_eq!(words(7_960), "about 8 s");
+        assert_eq!(words(14_700), "about 15 s");
+        assert_eq!(words(130_000), "about 2 min");
     }
 
     #[test]

@@ -104,7 +104,10 @@ impl Supervisor {
             State::Running if matches!(before, State::FallingAsleep { .. }) => {
                 self.awake.look_at = Some(Instant::now() + AFTER_A_REFUSAL);
             }
-            State::Running => self.awake.begin(now),
+            State::Running => {
+                self.history.begin();
+                self.awake.begin(now);
+            }
             State::Asleep { failed: None } if matches!(before, State::FallingAsleep { .. }) => {
                 self.awake.slept = Some((now, self.awake.why.clone()));
             }
@@ -211,6 +214,7 @@ impl Supervisor {
     }
 
     fn on_sample(&mut self, usage: Usage) {
+        self.history.note(self.tools.settings.clock.now(), usage, self.spec.cpus);
         let now = Instant::now();
         if let Some((at, before)) = self.awake.sample.replace((now, usage)) {
             let cpu = usage.cpu.saturating_sub(before.cpu);

@@ -112,9 +112,15 @@ impl Job {
             self.activity.note(UseKind::Started);
             self.write_used(self.activity.used().as_ref()).await;
         }
+        let took = began.elapsed();
+        if let Observed::Asleep { .. } = observed
+            && let Err(error) = self.tools.store.set_last_wake(self.id, took).await
+        {
+            warn!(vm = %self.name, %error, "the time of the wake was not written down");
+        }
         if boots {
             // What the next person who waits is told to expect; not worth failing for.
-            if let Err(error) = self.tools.store.set_last_boot(self.id, began.elapsed()).await {
+            if let Err(error) = self.tools.store.set_last_boot(self.id, took).await {
                 warn!(vm = %self.name, %error, "the time of the boot was not written down");
             }
         }

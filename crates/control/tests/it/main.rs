@@ -5,6 +5,7 @@
 mod access;
 mod keys;
 mod lifecycle;
+mod listing;
 mod room;
 mod sleep;
 mod time;

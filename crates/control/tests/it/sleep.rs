@@ -393,3 +393,29 @@ async fn its_identification_is_kept_for_the_next_who_has_to_wait() {
         Some("SSH-2.0-OpenSSH_10.0p2 Debian-7")
     );
 }
+
+#[tokio::test]
+async fn what_a_vm_uses_is_kept_for_an_hour_and_not_while_it_sleeps() {
+    let scene = Scene::new().await;
+    let (id, name) = (scene.world.id(ALICES).await, vm(ALICES));
+    let usage =
+        |seconds: u64| Usage { cpu: Duration::from_secs(seconds), disk: 1000 * seconds, memory: 5 << 20 };
+    for minute in 1..=5 {
+        scene.world.engine.set_usage(&id, usage(60 * minute));
+        scene.minutes(1).await;
+    }
+    let samples = scene.world.control.history(&name).unwrap();
+    assert!((4..=7).contains(&samples.len()), "{samples:?}");
+    assert_eq!(samples.first().unwrap().cpu, None);
+    let last = samples.last().unwrap();
+    assert!((last.cpu.unwrap() - 0.5).abs() < 0.05, "one of two CPUs: {last:?}");
+    assert!((last.disk.unwrap() - 1000.0).abs() < 100.0 && last.memory == 5 << 20, "{last:?}");
+
+    scene.world.engine.set_usage(&id, Usage::default());
+    scene.falls_asleep().await;
+    let asleep = scene.world.control.history(&name).unwrap();
+    scene.minutes(10).await;
+    assert_eq!(scene.world.control.history(&name).unwrap(), asleep, "nothing is known of a VM that sleeps");
+    scene.minutes(60).await;
+    assert_eq!(scene.world.control.history(&name).unwrap(), []);
+}

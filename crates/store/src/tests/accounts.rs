@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::{alice, at, bob, new_key, new_vm, stores, stores_with_accounts};
-use crate::StoreError;
+use crate::{AccountsQuery, StoreError};
 
 #[tokio::test]
 async fn an_account_is_there_once_added() {
@@ -146,5 +146,30 @@ async fn what_is_added_while_the_account_is_removed_is_removed_or_refused() {
         assert_eq!(added, removed.keys.len() + removed.vms.len());
         assert_eq!(store.keys(&alice()).await.unwrap(), []);
         assert!(store.vms(Some(&alice())).await.unwrap().iter().all(|vm| vm.removing_at.is_some()));
+    }
+}
+
+#[tokio::test]
+async fn accounts_are_read_a_page_at_a_time() {
+    for store in stores_with_accounts().await {
+        for name in ["carol", "dave", "carla"] {
+            store.add_account(&name.parse().unwrap(), at(1)).await.unwrap();
+        }
+        let names = async |query: AccountsQuery| -> Vec<String> {
+            let rows = store.accounts_page(&query).await.unwrap();
+            rows.into_iter().map(|row| row.name.to_string()).collect()
+        };
+        let page = AccountsQuery { most: 2, ..AccountsQuery::default() };
+        assert_eq!(names(page.clone()).await, ["alice", "bob"]);
+        assert_eq!(names(AccountsQuery { after: Some(bob()), ..page.clone() }).await, ["carla", "carol"]);
+        assert_eq!(names(AccountsQuery { text: "AR".into(), ..page.clone() }).await, ["carla", "carol"]);
+        assert!(names(AccountsQuery { text: "_".into(), ..page.clone() }).await.is_empty());
+        store.block_account(&alice(), at(2)).await.unwrap();
+        assert_eq!(names(AccountsQuery { blocked: Some(true), ..page.clone() }).await, ["alice"]);
+        assert_eq!(names(AccountsQuery { blocked: Some(false), ..page }).await, ["bob", "carla"]);
+        assert!(store.account(&alice()).await.unwrap().unwrap().blocked_at.is_some());
+        assert_eq!(store.account(&"nobody".parse().unwrap()).await.unwrap(), None);
+        assert_eq!(store.count_accounts().await.unwrap(), 5);
+        assert!(store.size().await.unwrap() > 4096);
     }
 }

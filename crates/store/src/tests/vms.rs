@@ -140,6 +140,27 @@ async fn vms_are_listed_in_the_order_of_their_names() {
 }
 
 #[tokio::test]
+async fn what_it_is_called_and_how_long_a_wake_took_is_kept() {
+    for store in stores_with_accounts().await {
+        let (id, _) = add(&store, "a").await;
+        let (other, _) = add(&store, "a").await;
+        let title = "web shop".parse().unwrap();
+        store.set_title(id, Some(&title)).await.unwrap();
+        store.set_last_wake(id, Duration::from_millis(183)).await.unwrap();
+        let row = store.vm(&name(0)).await.unwrap().unwrap();
+        assert_eq!((row.title, row.last_wake), (Some(title), Some(Duration::from_millis(183))));
+        store.set_title(id, None).await.unwrap();
+        assert_eq!(store.vm(&name(0)).await.unwrap().unwrap().title, None);
+
+        let found = store.vms_by_id(&[other, VmId::random()]).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [other]);
+        remove(&store, other).await;
+        assert!(store.vms_by_id(&[other]).await.unwrap().is_empty());
+        assert!(store.vms_by_id(&[]).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn the_last_boot_is_kept_to_the_millisecond() {
     for store in stores_with_accounts().await {
         let (id, _) = add(&store, "a").await;

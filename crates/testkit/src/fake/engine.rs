@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use berth_engine::{Ending, Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
+use berth_engine::{About, Ending, Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
 use berth_model::VmId;
 use tokio_util::sync::CancellationToken;
 
@@ -260,6 +260,10 @@ impl Engine for FakeEngine {
     async fn room(&self) -> Result<Room, EngineError> {
         self.called(Verb::Room, None).await?;
         Ok(self.table().room)
+    }
+
+    async fn about(&self) -> Result<About, EngineError> {
+        Ok(About { name: "an engine in memory".into(), emulated: false })
     }
 
     async fn boot_log(&self, vm: &VmId) -> Result<String, EngineError> {

@@ -7,7 +7,11 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use berth_control::WebError;
 use berth_model::Secret;
 
-use super::confirm::{Confirm, proved};
+use super::{
+    confirm::{Confirm, proved},
+    oidc::OidcView,
+    passkeys::PasskeyView,
+};
 use crate::{
     Website,
     asked::Query,
@@ -29,19 +33,35 @@ struct Page {
     changed: bool,
     old_wrong: String,
     new_wrong: String,
+    passkeys: Vec<PasskeyView>,
+    passkey_label: String,
+    passkey_wrong: String,
+    oidc: Vec<OidcView>,
+    oidc_name: Option<String>,
+    oidc_wrong: String,
 }
 
 impl Page {
     async fn new(website: &Website, member: &Member) -> Result<Self, Problem> {
+        let identities = website.control.identities(&member.login).await?;
         Ok(Self {
             frame: Frame::new(&member.visitor, Here::Account("profile")),
             account: member.account().to_string(),
             vms: member.acting.vms(Some(member.account())).await?.len(),
             keys: member.acting.keys(member.account()).await?.len(),
-            confirm: Confirm::of(website, member).await?,
+            confirm: Confirm {
+                has_password: identities.password_set.is_some(),
+                fresh: member.login.is_fresh(),
+            },
             changed: false,
             old_wrong: String::new(),
             new_wrong: String::new(),
+            passkeys: identities.passkeys.into_iter().map(PasskeyView::from).collect(),
+            passkey_label: words::browser(member.visitor.user_agent()),
+            passkey_wrong: String::new(),
+            oidc: identities.oidc.into_iter().map(OidcView::from).collect(),
+            oidc_name: website.control.oidc_name().map(str::to_owned),
+            oidc_wrong: String::new(),
         })
     }
 }
@@ -53,6 +73,27 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let page = Page { changed: query.get("changed").is_some(), ..Page::new(&website, &member).await? };
     words::show(StatusCode::OK, &page)
+}
+
+/// The page with what was wrong with a new passkey.
+pub(crate) async fn with_passkey_refused(
+    website: &Website,
+    member: &Member,
+    passkey_label: String,
+    error: &WebError,
+) -> Result<Response, Problem> {
+    let page = Page { passkey_label, passkey_wrong: error.to_string(), ..Page::new(website, member).await? };
+    words::show(web_status(error), &page)
+}
+
+/// The page with why an account elsewhere was not connected.
+pub(crate) async fn with_oidc_refused(
+    website: &Website,
+    member: &Member,
+    error: &WebError,
+) -> Result<Response, Problem> {
+    let page = Page { oidc_wrong: error.to_string(), ..Page::new(website, member).await? };
+    words::show(web_status(error), &page)
 }
 
 /// Whoever has a password types it, however fresh the log-in is: a browser left open must not be enough to lock its

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
-use berth_control::NewSession;
+use berth_control::{Assertion, NewSession, WebError};
 use berth_model::Secret;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     frame::{Frame, Here},
     origin::own_path,
     problem::{Problem, web_status},
-    visitor::{Member, Visitor, with_log_in},
+    visitor::{Member, Visitor, with_cookie},
     way_in,
     words::{self, go},
 };
@@ -31,6 +31,7 @@ struct Page {
     wrong: Option<String>,
     to: String,
     name: String,
+    oidc_name: Option<String>,
     ssh_log_in: String,
 }
 
@@ -56,6 +57,7 @@ impl Page {
             wrong: None,
             to: "/".into(),
             name: String::new(),
+            oidc_name: website.control.oidc_name().map(str::to_owned),
             ssh_log_in: way_in::log_in_command(website, None),
         }
     }
@@ -82,6 +84,35 @@ pub(crate) async fn by_password(
     }
 }
 
+/// What the browser is to ask for.
+pub(crate) async fn passkey_options(State(website): State<Arc<Website>>) -> Response {
+    words::json(&website.control.begin_passkey_log_in())
+}
+
+pub(crate) async fn by_passkey(
+    State(website): State<Arc<Website>>,
+    visitor: Visitor,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let to = own_path(fields.get("to")).unwrap_or("/");
+    let assertion: Assertion = fields.json("credential")?;
+    match website.control.log_in_by_passkey(&assertion, visitor.client()).await {
+        Ok(session) => Ok(enter(&website, &visitor, &session, to).await),
+        Err(error) => refused(&website, &visitor, to, &error),
+    }
+}
+
+/// The page with what went wrong with another way than the password.
+pub(crate) fn refused(
+    website: &Website,
+    visitor: &Visitor,
+    to: &str,
+    error: &WebError,
+) -> Result<Response, Problem> {
+    let page = Page { wrong: Some(error.to_string()), to: to.to_owned(), ..Page::new(website, visitor) };
+    words::show(web_status(error), &page)
+}
+
 /// Gives the browser its new session and takes it where it wanted to go. A session that it had before ends: the cookie
 /// of one log-in is never that of another.
 pub(crate) async fn enter(website: &Website, visitor: &Visitor, session: &NewSession, to: &str) -> Response {
@@ -90,10 +121,10 @@ pub(crate) async fn enter(website: &Website, visitor: &Visitor, session: &NewSes
     {
         tracing::warn!(%error, "a session that was replaced could not be ended");
     }
-    with_log_in(go(to), Cookie::LogIn.set(session.cookie.expose(), website.secure))
+    with_cookie(go(to), Cookie::LogIn.set(session.cookie.expose(), website.secure))
 }
 
 pub(crate) async fn out(State(website): State<Arc<Website>>, member: Member) -> Result<Response, Problem> {
     website.control.log_out(&member.login).await?;
-    Ok(with_log_in(go("/"), Cookie::LogIn.clear(website.secure)))
+    Ok(with_cookie(go("/"), Cookie::LogIn.clear(website.secure)))
 }

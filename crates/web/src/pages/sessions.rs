@@ -12,7 +12,7 @@ use crate::{
     cookies::Cookie,
     frame::{Frame, Here},
     problem::Problem,
-    visitor::{Member, with_log_in},
+    visitor::{Member, with_cookie},
     words::{self, Moment, browser, go},
 };
 
@@ -68,7 +68,7 @@ pub(crate) async fn end(
     let id = id.parse().map_err(|_| Problem::missing())?;
     website.control.end_session(&member.login, id).await?;
     if id == member.login.session() {
-        return Ok(with_log_in(go("/"), Cookie::LogIn.clear(website.secure)));
+        return Ok(with_cookie(go("/"), Cookie::LogIn.clear(website.secure)));
     }
     Ok(go("/account/sessions"))
 }

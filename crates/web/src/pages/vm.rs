@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
 use berth_control::{Error, Status};
-use berth_model::VmName;
+use berth_model::{MAX_TITLE, Title, VmName};
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset, macros::format_description};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -18,8 +18,9 @@ use crate::{
     frame::{Frame, Here},
     origin::own_path,
     own_vm::OwnVm,
+    plot::{self, Plot},
     problem::{self, Problem},
-    views::VmView,
+    views::{VmView, is_stuck},
     visitor::Member,
     words::{self, go},
 };
@@ -34,8 +35,11 @@ struct Page {
     frame: Frame,
     csrf: String,
     vm: VmView,
+    plots: Vec<Plot>,
     until: String,
     until_wrong: String,
+    title: String,
+    title_wrong: String,
     name_wrong: String,
 }
 
@@ -45,6 +49,21 @@ struct Page {
 pub(crate) struct Live {
     pub(crate) vm: VmView,
     csrf: String,
+}
+
+/// The part of it that changes once a minute.
+#[derive(Template)]
+#[template(path = "vm_plots.html")]
+pub(crate) struct Plots {
+    pub(crate) vm: VmView,
+    plots: Vec<Plot>,
+}
+
+#[derive(Template)]
+#[template(path = "vm_boot.html")]
+struct Boot {
+    frame: Frame,
+    vm: VmView,
 }
 
 #[derive(Template)]
@@ -61,15 +80,34 @@ impl Live {
     }
 }
 
+/// What it used in the hour up to this minute.
+fn plots(vm: &OwnVm, member: &Member) -> Vec<Plot> {
+    // One that was removed a moment ago has used nothing.
+    let samples = member.acting.history(vm.name()).unwrap_or_default();
+    let now = OffsetDateTime::now_utc();
+    let minute = now.replace_second(0).and_then(|now| now.replace_nanosecond(0)).unwrap_or(now);
+    plot::plots(&samples, vm.info().memory, minute)
+}
+
+impl Plots {
+    pub(crate) fn new(vm: &OwnVm, member: &Member) -> Self {
+        Self { vm: VmView::new(vm.info()), plots: plots(vm, member) }
+    }
+}
+
 impl Page {
     fn new(vm: &OwnVm, member: &Member) -> Self {
+        let plots = plots(vm, member);
         let vm = VmView::new(vm.info());
         Self {
             frame: Frame::new(&member.visitor, Here::Elsewhere).live(format!("/live{}", vm.path)),
             csrf: member.visitor.token(),
+            title: vm.title.clone().unwrap_or_default(),
             vm,
+            plots,
             until: String::new(),
             until_wrong: String::new(),
+            title_wrong: String::new(),
             name_wrong: String::new(),
         }
     }
@@ -147,6 +185,54 @@ pub(crate) async fn snooze(
         Ok(()) => Ok(go(back(&fields))),
         Err(error @ Error::TooLong) => refused_until(error.to_string()),
         Err(error) => refused(&website, &member, vm.name(), &fields, &error).await,
+    }
+}
+
+/// Gives it a label, or none.
+pub(crate) async fn set_label((_, member, Named(asked)): Asked, fields: Fields) -> Result<Response, Problem> {
+    let vm = OwnVm::find(&member, &asked).await?;
+    let given = fields.get("label").trim();
+    let title = if given.is_empty() { Ok(None) } else { given.parse::<Title>().map(Some) };
+    match title {
+        Ok(title) => {
+            member.acting.set_title(vm.name(), title.as_ref()).await?;
+            Ok(go(&format!("/vms/{}", vm.name().label())))
+        }
+        Err(error) => {
+            let title = words::plain(given, 2 * MAX_TITLE);
+            let page = Page { title, title_wrong: error.to_string(), ..Page::new(&vm, &member) };
+            words::show(StatusCode::UNPROCESSABLE_ENTITY, &page)
+        }
+    }
+}
+
+/// Asks whether to give up what is in the memory of one that cannot be woken.
+pub(crate) async fn show_boot(member: Member, Named(asked): Named) -> Result<Response, Problem> {
+    let vm = OwnVm::find(&member, &asked).await?;
+    let view = VmView::new(vm.info());
+    if !view.stuck {
+        return Ok(go(&view.path));
+    }
+    words::show(StatusCode::OK, &Boot { frame: Frame::new(&member.visitor, Here::Elsewhere), vm: view })
+}
+
+/// Boots one that cannot be woken. Any other is left alone: its memory would be lost for nothing.
+pub(crate) async fn boot(
+    (State(website), member, Named(asked)): Asked,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let vm = OwnVm::find(&member, &asked).await?;
+    let path = format!("/vms/{}", vm.name().label());
+    if !is_stuck(vm.info()) {
+        return Ok(go(&path));
+    }
+    let (acting, name) = (member.acting.clone(), vm.name().clone());
+    // Tracked by nobody, since it ends by itself: control carries on what was begun whoever waits.
+    let work = TaskTracker::new().spawn(async move { acting.boot_vm(&name, mpsc::channel(1).0).await });
+    match timeout(AT_ONCE, work).await {
+        Ok(Ok(Err(error))) => refused(&website, &member, vm.name(), &fields, &error).await,
+        Ok(Err(_)) => Err(Problem::broken()),
+        Ok(Ok(Ok(()))) | Err(_) => Ok(go(&path)),
     }
 }
 

@@ -2,8 +2,14 @@
 #![cfg(test)]
 
 mod hostile;
+mod issuer;
 mod listen;
 mod live;
+mod oidc;
+mod ops;
 mod pages;
+mod passkeys;
 mod routes;
+mod vm;
+mod weight;
 mod world;

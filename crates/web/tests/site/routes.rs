@@ -13,8 +13,12 @@ const AGREED: &str = "
 GET / | Anybody | reads
 GET /account | Member | reads
 GET /account/activity | Member | reads
+GET /account/confirm | Member | reads
+GET /account/confirm/passkey/options | Member | reads
 GET /account/keys | Member | reads
 GET /account/keys/{key}/remove | Member | reads
+GET /account/passkeys/options | Member | reads
+GET /account/passkeys/{passkey} | Member | reads
 GET /account/sessions | Member | reads
 GET /account/tokens | Member | reads
 GET /healthz | Anybody | reads
@@ -25,14 +29,27 @@ GET /live/environments | Member | reads
 GET /live/keys | Member | reads
 GET /live/vms/{vm} | Member | reads
 GET /log-in | Anybody | reads
+GET /log-in/oidc | Anybody | asked answer
+GET /log-in/passkey/options | Anybody | reads
 GET /ops | Operator | reads
 GET /ops/accounts/{account} | Operator | reads
 GET /ops/audit | Operator | reads
+GET /ops/connections | Operator | reads
+GET /ops/health | Operator | reads
 GET /ops/vms | Operator | reads
+GET /team | Member | reads
 GET /vms/{vm} | Member | reads
+GET /vms/{vm}/boot | Member | reads
 GET /vms/{vm}/remove | Member | reads
+POST /account/confirm | Member | own form
+POST /account/confirm/passkey | Member | own form
 POST /account/keys | Member | own form
 POST /account/keys/{key}/remove | Member | own form
+POST /account/oidc | Member | own form
+POST /account/oidc/{oidc}/remove | Member | own form
+POST /account/passkeys | Member | own form
+POST /account/passkeys/{passkey}/remove | Member | own form
+POST /account/passkeys/{passkey}/rename | Member | own form
 POST /account/password | Member | own form
 POST /account/sessions/end-others | Member | own form
 POST /account/sessions/{session}/end | Member | own form
@@ -40,14 +57,19 @@ POST /account/tokens | Member | own form
 POST /account/tokens/{token}/remove | Member | own form
 POST /link/{token} | Anybody | own form
 POST /log-in | Anybody | own form
+POST /log-in/oidc | Anybody | own form
+POST /log-in/passkey | Anybody | own form
 POST /log-out | Member | own form
 POST /ops/accounts/{account}/block | Operator | own form
+POST /ops/accounts/{account}/limits | Operator | own form
 POST /ops/accounts/{account}/link | Operator | own form
 POST /ops/accounts/{account}/role | Operator | own form
 POST /ops/invitations | Operator | own form
 POST /ops/invitations/{invitation}/remove | Operator | own form
 POST /vms | Member | own form
 POST /vms/{vm}/always-on | Member | own form
+POST /vms/{vm}/boot | Member | own form
+POST /vms/{vm}/label | Member | own form
 POST /vms/{vm}/power | Member | own form
 POST /vms/{vm}/remove | Member | own form
 POST /vms/{vm}/snooze | Member | own form
@@ -100,6 +122,8 @@ fn filled(route: &Route) -> String {
         .replace("{key}", "1")
         .replace("{session}", "1")
         .replace("{invitation}", "1")
+        .replace("{passkey}", "1")
+        .replace("{oidc}", "1")
 }
 
 fn unsafe_routes() -> impl Iterator<Item = Route> {
@@ -109,7 +133,8 @@ fn unsafe_routes() -> impl Iterator<Item = Route> {
 #[test]
 fn what_changes_something_has_a_rule_and_what_has_none_only_reads() {
     for route in routes() {
-        assert_eq!(route.forms == Forms::None, route.method == Method::GET, "{route}");
+        let own_form = matches!(route.forms, Forms::Own { .. });
+        assert_eq!(own_form, route.method != Method::GET, "{route}");
     }
 }
 
@@ -120,7 +145,7 @@ async fn who_is_not_logged_in_is_sent_to_log_in() {
         let (path, mut nobody) = (filled(&route), world.browser());
         nobody.get("/log-in").await;
         let answer = match route.forms {
-            Forms::None => nobody.get(&path).await,
+            Forms::None | Forms::Asked => nobody.get(&path).await,
             Forms::Own { .. } => nobody.post(&path, &[]).await,
         };
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{route}");
@@ -145,7 +170,7 @@ async fn operators_pages_are_not_there_for_members() {
     let missing = bob.get("/nothing/of/this/name").await;
     for route in routes().into_iter().filter(|route| route.who == Who::Operator) {
         let answer = match route.forms {
-            Forms::None => bob.get(&filled(&route)).await,
+            Forms::None | Forms::Asked => bob.get(&filled(&route)).await,
             Forms::Own { .. } => bob.post(&filled(&route), &[]).await,
         };
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{route}");

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     http::{Request, Response, StatusCode, header},
 };
-use berth_control::{Actor, Client, Control, Invitation, LinkFor, Role, Settings};
+use berth_control::{Actor, Client, Clock, Control, Invitation, LinkFor, Role, Settings};
 use berth_engine::VmSpec;
 use berth_model::{AccountName, Domains, Secret, TeamName};
 use berth_store::Store;
@@ -22,6 +22,7 @@ pub(crate) const PASSWORD: &str = "a lemon, two boats";
 
 pub(crate) struct World {
     pub(crate) control: Arc<Control>,
+    pub(crate) engine: FakeEngine,
     pub(crate) router: Router,
     pub(crate) stop: CancellationToken,
 }
@@ -54,13 +55,16 @@ impl World {
         let team: TeamName = "koding".parse().unwrap();
         let domains = Domains::new("koding.com", "kd.io", team.clone()).unwrap();
         let spec = VmSpec { cpus: 2, memory: 1 << 30, disk: 10 << 30 };
-        let settings = Settings::new(domains.clone(), spec, address.to_owned());
-        let store = Store::in_memory(&team).await.unwrap();
-        let control = Control::open(settings, store, Arc::new(FakeEngine::new())).await.unwrap();
+        // Today's, but as fast as a test says.
+        let clock =
+            Clock::Tokio { start: time::OffsetDateTime::now_utc(), started: tokio::time::Instant::now() };
+        let settings = Settings { clock, ..Settings::new(domains.clone(), spec, address.to_owned()) };
+        let (engine, store) = (FakeEngine::new(), Store::in_memory(&team).await.unwrap());
+        let control = Control::open(settings, store, Arc::new(engine.clone())).await.unwrap();
         let stop = CancellationToken::new();
         let site =
             Site { domains: domains.clone(), ssh_port: 22, gateway_fingerprint: "SHA256:abc<&>".into() };
-        Self { router: website(site, Arc::clone(&control), stop.clone()), control, stop }
+        Self { router: website(site, Arc::clone(&control), stop.clone()), control, engine, stop }
     }
 
     /// The path of a new link.
@@ -74,6 +78,20 @@ impl World {
         let invitation = Invitation { name: name.map(account), role: Role::Member, note: String::new() };
         let (_, url) = self.control.acting(Actor::host()).invite(invitation).await.unwrap();
         url.expose().strip_prefix("https://koding.com").unwrap().to_owned()
+    }
+
+    /// This world, whose operator is alice, and her browser.
+    pub(crate) async fn operated(self) -> (Self, Browser) {
+        self.control.acting(Actor::host()).set_role(&account("alice"), Role::Operator).await.unwrap();
+        let alice = self.logged_in("alice").await;
+        (self, alice)
+    }
+
+    /// Lets this much time pass.
+    pub(crate) async fn later(&self, time: std::time::Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
     }
 
     pub(crate) fn browser(&self) -> Browser {

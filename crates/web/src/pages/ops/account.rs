@@ -5,6 +5,7 @@ use axum::{http::StatusCode, response::Response};
 use berth_control::{AccountInfo, LinkFor, Role, WebError};
 use berth_model::AccountName;
 
+use super::limits::{LimitField, fields};
 use crate::{
     asked::Named,
     fields::Fields,
@@ -27,15 +28,16 @@ struct Page {
     vms: Vec<VmView>,
     /// It is the operator's own.
     own: bool,
+    limits: Vec<LimitField>,
     link: Option<String>,
     link_is_reset: bool,
     wrong: Option<String>,
 }
 
 /// The account of a name, if there is one.
-async fn find(member: &Member, name: &str) -> Result<AccountInfo, Problem> {
-    let accounts = member.acting.accounts().await?;
-    accounts.into_iter().find(|account| account.name.as_str() == name).ok_or_else(Problem::missing)
+pub(crate) async fn find(member: &Member, name: &str) -> Result<AccountInfo, Problem> {
+    let name = name.parse().map_err(|_| Problem::missing())?;
+    Ok(member.acting.account(&name).await?)
 }
 
 impl Page {
@@ -44,6 +46,7 @@ impl Page {
         Ok(Self {
             frame: Frame::new(&member.visitor, Here::Ops("accounts")),
             own: info.name == *member.account(),
+            limits: fields(member, &info.name).await?,
             name: info.name.to_string(),
             operator: info.role == Role::Operator,
             blocked: info.blocked.map(Moment::new),
@@ -108,11 +111,26 @@ pub(crate) async fn set_role(
     after(&member, info, done).await
 }
 
-async fn after(member: &Member, info: AccountInfo, done: Result<(), WebError>) -> Result<Response, Problem> {
+/// The account as it is after something was done to it, or what went wrong.
+pub(crate) async fn after(
+    member: &Member,
+    info: AccountInfo,
+    done: Result<(), WebError>,
+) -> Result<Response, Problem> {
     match done {
         Ok(()) => Ok(go(&path(&info.name))),
         Err(error) => refused(member, info, &error).await,
     }
+}
+
+/// The account with what was wrong in the form of its limits.
+pub(crate) async fn with_limits_refused(
+    member: &Member,
+    info: AccountInfo,
+    limits: Vec<LimitField>,
+) -> Result<Response, Problem> {
+    let page = Page { limits, ..Page::new(member, info).await? };
+    words::show(StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
 
 async fn refused(member: &Member, info: AccountInfo, error: &WebError) -> Result<Response, Problem> {

@@ -2,20 +2,19 @@
 
 use askama::Template;
 use axum::{http::StatusCode, response::Response};
-use berth_control::{AccountInfo, Invitation, InvitationInfo, Role};
+use berth_control::{AccountInfo, AccountsQuery, Invitation, InvitationInfo, Role};
 use berth_model::AccountName;
 
 use crate::{
     asked::{Named, Query},
     fields::Fields,
     frame::{Frame, Here},
+    pager::{Pager, ROWS},
     problem::Problem,
     visitor::{Member, Operator},
     words::{self, Moment, go},
 };
 
-/// So many accounts are shown at once; the search finds the others.
-const SHOWN: usize = 200;
 /// The longest note of an invitation.
 const MAX_NOTE: usize = 100;
 
@@ -25,8 +24,7 @@ struct Page {
     frame: Frame,
     query: String,
     accounts: Vec<Account>,
-    /// How many are not shown.
-    more: usize,
+    pager: Pager,
     invitations: Vec<Invited>,
     link: Option<String>,
     note: String,
@@ -77,15 +75,21 @@ impl From<InvitationInfo> for Invited {
 }
 
 impl Page {
-    async fn new(member: &Member, query: String) -> Result<Self, Problem> {
-        let mut found = member.acting.accounts().await?;
-        found.retain(|account| account.name.as_str().contains(&query.to_lowercase()));
+    async fn new(member: &Member, text: String, after: Option<&str>) -> Result<Self, Problem> {
+        let asked = AccountsQuery {
+            text: text.clone(),
+            after: after.and_then(|after| after.parse().ok()),
+            most: ROWS,
+            ..AccountsQuery::default()
+        };
+        let found = member.acting.accounts_page(&asked).await?;
+        let last = found.rows.last().filter(|_| found.more).map(|account| account.name.as_str());
         let invitations = member.acting.invitations().await?;
         Ok(Self {
             frame: Frame::new(&member.visitor, Here::Ops("accounts")),
-            query,
-            more: found.len().saturating_sub(SHOWN),
-            accounts: found.into_iter().take(SHOWN).map(Account::from).collect(),
+            pager: Pager::new("/ops", &[("q", &text)], after, last),
+            query: text,
+            accounts: found.rows.into_iter().map(Account::from).collect(),
             invitations: invitations.into_iter().map(Invited::from).collect(),
             link: None,
             note: String::new(),
@@ -96,7 +100,7 @@ impl Page {
 }
 
 pub(crate) async fn show(Operator(member): Operator, query: Query) -> Result<Response, Problem> {
-    words::show(StatusCode::OK, &Page::new(&member, query.search()).await?)
+    words::show(StatusCode::OK, &Page::new(&member, query.search(), query.after()).await?)
 }
 
 pub(crate) async fn invite(Operator(member): Operator, fields: Fields) -> Result<Response, Problem> {
@@ -110,14 +114,14 @@ pub(crate) async fn invite(Operator(member): Operator, fields: Fields) -> Result
                 note,
                 name,
                 name_wrong: error.to_string(),
-                ..Page::new(&member, String::new()).await?
+                ..Page::new(&member, String::new(), None).await?
             };
             return words::show(StatusCode::UNPROCESSABLE_ENTITY, &page);
         }
     };
     let role = if fields.get("operator").is_empty() { Role::Member } else { Role::Operator };
     let (_, link) = member.acting.invite(Invitation { name: preset, role, note }).await?;
-    let page = Page { link: Some(link.expose().clone()), ..Page::new(&member, String::new()).await? };
+    let page = Page { link: Some(link.expose().clone()), ..Page::new(&member, String::new(), None).await? };
     words::show(StatusCode::OK, &page)
 }
 
