@@ -1,35 +1,24 @@
 // Looks at every page in a browser, at two widths and in both colour schemes: takes pictures, and has axe-core find what
 // keeps people out. Fails on a serious finding, an error of a script, or something that the policy kept from loading.
 //
-//   cargo run -p berth-web --example demo | node crates/web/npm/look.mjs --pictures DIR
+//   node crates/web/npm/look.mjs [--demo PROGRAM] [--pictures DIR] [--only NAME] [--quick]
 //
-// reads from the demo what to open. CHROMIUM names the browser.
+// --quick looks at each page in two of the four views. CHROMIUM names the browser.
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { createInterface } from "node:readline";
 import { join } from "node:path";
 import puppeteer from "puppeteer-core";
+import { BROWSER, demo, option } from "./demo.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const pictures = process.argv.includes("--pictures") ? process.argv[process.argv.indexOf("--pictures") + 1] : undefined;
-const only = process.argv.includes("--only") ? process.argv[process.argv.indexOf("--only") + 1] : "";
-
-/** What the demo prints: addresses by their names. */
-async function demo() {
-  const said = {};
-  for await (const line of createInterface({ input: process.stdin })) {
-    const [, name, value] = line.match(/^([a-z ]+): (.+)$/) ?? [];
-    if (name) said[name] = value;
-    if (name === "password") break;
-  }
-  return said;
-}
+const pictures = option("pictures");
+const only = option("only") ?? "";
 
 async function logIn(page, base, name, password) {
   await page.goto(`${base}/log-in`);
   await page.type("#name", name);
   await page.type("#password", password);
-  await Promise.all([page.waitForNavigation(), page.click("main button")]);
+  await Promise.all([page.waitForNavigation(), page.click('form[action="/log-in"] button')]);
 }
 
 /** Sends a form of a page with these fields and waits for the answer. */
@@ -46,7 +35,7 @@ const PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n
 const PAGES = (said) => [
   ["out", null, "/"],
   ["log-in", null, "/log-in?to=/account/keys"],
-  ["log-in-wrong", null, "/log-in", (page) => send(page, "main form", { name: "alice", password: "nonsense" })],
+  ["log-in-wrong", null, "/log-in", (page) => send(page, 'form[action="/log-in"]', { name: "alice", password: "nonsense" })],
   ["missing-out", null, "/nothing"],
   ["link", null, said["log in"]],
   ["link-gone", null, "/link/0000000000000000000000000000000000000000000"],
@@ -58,10 +47,18 @@ const PAGES = (said) => [
   ["environments-empty", "carol", "/"],
   ["vm", "alice", "/vms/vm-0"],
   ["vm-off", "alice", "/vms/vm-2"],
+  ["vm-stuck", "alice", "/vms/vm-3"],
+  ["vm-boot", "alice", "/vms/vm-3/boot"],
+  ["vm-label-wrong", "alice", "/vms/vm-0", (page) => send(page, 'form[action$="/label"]', { label: "x".repeat(41) })],
   ["vm-dialog", "alice", "/vms/vm-0", (page) => page.click("[data-dialog]")],
   ["vm-remove", "alice", "/vms/vm-0/remove"],
-  ["vm-until-wrong", "alice", "/vms/vm-0", (page) => send(page, "form.with-button", { until: "2020-01-01T00:00" })],
+  ["vm-until-wrong", "alice", "/vms/vm-0", (page) => send(page, 'form[action$="/snooze"].with-button', { until: "2020-01-01T00:00" })],
   ["account", "alice", "/account"],
+  ["account-oidc-wrong", "alice", "/account", (page) => send(page, 'form[action="/account/oidc"]', {})],
+  ["confirm", "alice", "/account/confirm?to=/account/tokens"],
+  ["confirm-wrong", "alice", "/account/confirm", (page) => send(page, 'form[action="/account/confirm"]', { old: "nonsense" })],
+  ["team", "bob", "/team"],
+  ["team-nobody", "bob", "/team?q=zebra"],
   ["keys", "alice", "/account/keys"],
   ["keys-empty", "carol", "/account/keys"],
   ["keys-bad", "carol", "/account/keys", (page) => send(page, "#add form", { key: "ssh-ed25519 AAAAC3Nz cut" })],
@@ -76,16 +73,21 @@ const PAGES = (said) => [
   ["ops", "alice", "/ops"],
   ["ops-invited", "alice", "/ops", (page) => send(page, "main form.form", { note: "erin@example.com" })],
   ["ops-account", "alice", "/ops/accounts/bob"],
+  ["ops-account-wrong", "alice", "/ops/accounts/bob", (page) => send(page, "form.limits", { vms: "many" })],
   ["ops-vms", "alice", "/ops/vms"],
+  ["ops-vms-none", "alice", "/ops/vms?state=removing"],
+  ["ops-connections", "alice", "/ops/connections"],
+  ["ops-health", "alice", "/ops/health"],
   ["ops-audit", "alice", "/ops/audit"],
 ];
 
-const VIEWS = [
+const ALL_VIEWS = [
   ["1280-light", 1280, 800, "light"],
+  ["390-dark", 390, 844, "dark"],
   ["1280-dark", 1280, 800, "dark"],
   ["390-light", 390, 844, "light"],
-  ["390-dark", 390, 844, "dark"],
 ];
+const VIEWS = process.argv.includes("--quick") ? ALL_VIEWS.slice(0, 2) : ALL_VIEWS;
 
 const findings = [];
 
@@ -118,12 +120,9 @@ async function look(page, [name, , path, act], base) {
   }
 }
 
-const said = await demo();
+const { said, end } = await demo();
 if (pictures) mkdirSync(pictures, { recursive: true });
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--host-resolver-rules=MAP * 127.0.0.1"],
-});
+const browser = await puppeteer.launch(BROWSER);
 const people = new Map();
 for (const entry of PAGES(said)) {
   const [name, who] = entry;
@@ -138,6 +137,7 @@ for (const entry of PAGES(said)) {
   await look(people.get(who), entry, said.site);
 }
 await browser.close();
+end();
 for (const finding of findings) console.log(finding);
 console.log(findings.length ? `${findings.length} findings` : "nothing found");
 process.exit(findings.length ? 1 : 0);

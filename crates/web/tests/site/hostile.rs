@@ -85,14 +85,55 @@ fn harmless(body: &str, what: &str) {
     assert!(!body.contains('\u{1b}'), "{what}");
 }
 
+/// Every field that a form of this site has. One that a template has and this list has not fails a test below.
+const FIELDS: [&str; 21] = [
+    "name",
+    "password",
+    "old",
+    "to",
+    "back",
+    "until",
+    "zone",
+    "key",
+    "label",
+    "note",
+    "scope",
+    "days",
+    "credential",
+    "operator",
+    "vms",
+    "cpus",
+    "memory",
+    "disk",
+    "q",
+    "state",
+    "kind",
+];
+
+#[test]
+fn every_field_of_every_form_is_tried() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/templates");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let plain = text.split(" name=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let called = text.split("parts::field(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let technical = ["csrf", "viewport", "color-scheme", "htmx-config", "system"];
+        for name in plain.chain(called).filter(|name| !name.contains('{') && !technical.contains(name)) {
+            assert!(FIELDS.contains(&name), "{} has a field {name}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 #[tokio::test]
 async fn markup_in_any_field_stays_text() {
     let world = World::new().await;
     world.has_password("alice").await;
     let mut alice = world.logged_in("alice").await;
-    let names =
-        ["name", "password", "old", "to", "back", "until", "zone", "key", "label", "note", "scope", "days"];
-    let evil: Vec<_> = names.map(|name| (name, MARKUP)).to_vec();
+    let evil: Vec<_> = FIELDS.map(|name| (name, MARKUP)).to_vec();
     for route in routes().into_iter().filter(|route| route.method != "GET" && route.path != "/log-out") {
         let path = route.path.replace("{vm}", "vm-0").replace("{account}", "bob");
         harmless(&alice.clone().post(&path, &evil).await.body, &route.to_string());
@@ -119,7 +160,15 @@ async fn markup_in_any_field_stays_text() {
         "/ops/audit",
         &format!("/ops?q={query}"),
         &format!("/ops/vms?q={query}"),
-        &format!("/ops/audit?q={query}"),
+        &format!("/ops/audit?q={query}&kind={query}"),
+        &format!("/ops/vms?state={query}&after={query}"),
+        &format!("/ops/connections?q={query}"),
+        &format!("/team?q={query}&after={query}"),
+        &format!("/account/confirm?to={query}"),
+        &format!("/log-in/oidc?state={query}&code={query}&error={query}"),
+        "/ops/health",
+        "/ops/accounts/bob",
+        "/vms/vm-0",
         &format!("/log-in?to={query}"),
         &format!("/vms/{query}"),
         &format!("/link/{query}"),
@@ -214,6 +263,7 @@ async fn what_is_somebody_elses_is_not_there() {
     for path in [
         "/vms/vm-0.alice.koding".to_owned(),
         "/vms/vm-0.alice.koding/remove".to_owned(),
+        "/vms/vm-0.alice.koding/boot".to_owned(),
         "/live/vms/vm-0.alice.koding".to_owned(),
         "/vms/vm-7".to_owned(),
         format!("/account/keys/{key}/remove"),
@@ -227,6 +277,8 @@ async fn what_is_somebody_elses_is_not_there() {
         "/vms/vm-0.alice.koding/remove".to_owned(),
         "/vms/vm-0.alice.koding/always-on".to_owned(),
         "/vms/vm-0.alice.koding/snooze".to_owned(),
+        "/vms/vm-0.alice.koding/label".to_owned(),
+        "/vms/vm-0.alice.koding/boot".to_owned(),
         format!("/account/keys/{key}/remove"),
         format!("/account/sessions/{session}/end"),
     ] {

@@ -5,6 +5,7 @@ mod hostile;
 mod issuer;
 mod listen;
 mod live;
+mod many;
 mod oidc;
 mod ops;
 mod pages;

@@ -52,14 +52,19 @@ impl World {
 
     /// Nobody, reached at this address.
     pub(crate) async fn empty(address: &str) -> Self {
+        Self::with(address, Store::in_memory(&"koding".parse().unwrap()).await.unwrap()).await
+    }
+
+    /// Who is in this store, reached at this address.
+    pub(crate) async fn with(address: &str, store: Store) -> Self {
         let team: TeamName = "koding".parse().unwrap();
-        let domains = Domains::new("koding.com", "kd.io", team.clone()).unwrap();
+        let domains = Domains::new("koding.com", "kd.io", team).unwrap();
         let spec = VmSpec { cpus: 2, memory: 1 << 30, disk: 10 << 30 };
         // Today's, but as fast as a test says.
         let clock =
             Clock::Tokio { start: time::OffsetDateTime::now_utc(), started: tokio::time::Instant::now() };
         let settings = Settings { clock, ..Settings::new(domains.clone(), spec, address.to_owned()) };
-        let (engine, store) = (FakeEngine::new(), Store::in_memory(&team).await.unwrap());
+        let engine = FakeEngine::new();
         let control = Control::open(settings, store, Arc::new(engine.clone())).await.unwrap();
         let stop = CancellationToken::new();
         let site =
