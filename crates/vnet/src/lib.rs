@@ -119,9 +119,12 @@ impl Network {
 
     /// Whether the guest has yet to confirm something: bytes or the end of a stream, or a dial in progress.
     /// What the guest sent and nobody has read, or what is on its way to it as a mere acknowledgement, does not
-    /// count. Bytes that the guest's program does not take count for as long as it does not.
+    /// count, nor do bytes that the guest's program does not take, once nothing has moved for ten seconds between two
+    /// calls of this: they are kept, and a sleep does them no harm.
     pub fn is_pending(&self) -> bool {
-        self.handle.shared.lock().stack.is_pending()
+        let mut state = self.handle.shared.lock();
+        let now = state.clock.now();
+        state.stack.is_pending(now)
     }
 
     /// Whether there is something new for the guest since the network froze: a stream was written to, shut down

@@ -52,6 +52,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// old connection is sent again at once.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(60);
 
+/// So long after it took something last, a guest whose program does not take more is not waited for.
+const UNTAKEN: Duration = Duration::from_secs(10);
+
 const FIRST_PORT: u16 = 1 << 15;
 
 /// A connection, for as long as its stream exists.
@@ -64,7 +67,23 @@ struct Connection {
     finishing: bool,
     /// The link went down under it.
     cut: bool,
+    /// So many bytes the guest had not taken, since then, and none was written since.
+    untaken: Option<(usize, Instant)>,
     orphan: Option<Orphan>,
+}
+
+impl Connection {
+    /// Whether the guest has taken nothing for a while of what it has been sent, or might have been: its program does
+    /// not read.
+    fn is_untaken(&mut self, unsent: usize, now: Instant) -> bool {
+        match self.untaken {
+            Some((seen, since)) if seen == unsent => now >= since + UNTAKEN,
+            _ => {
+                self.untaken = Some((unsent, now));
+                false
+            }
+        }
+    }
 }
 
 enum Place {
@@ -184,7 +203,8 @@ impl Stack {
         let id = Id(self.next_id);
         self.next_id += 1;
         let socket = Place::Live(self.sockets.add(socket));
-        self.connections.insert(id, Connection { socket, finishing: false, cut: false, orphan: None });
+        self.connections
+            .insert(id, Connection { socket, finishing: false, cut: false, untaken: None, orphan: None });
         self.recount();
         Ok(id)
     }
@@ -248,18 +268,31 @@ impl Stack {
     }
 
     /// Whether the guest has not confirmed all that it was sent or is to be sent: bytes, an end, or a dial. That
-    /// it is not told yet what arrived from it does not count.
-    pub(crate) fn is_pending(&self) -> bool {
+    /// it is not told yet what arrived from it does not count, nor what its program did not take from one call of this
+    /// to another, [`UNTAKEN`] later.
+    pub(crate) fn is_pending(&mut self, now: Instant) -> bool {
         use tcp::State;
-        self.connections.values().any(|connection| {
-            let Place::Live(handle) = connection.socket else { return false };
+        let mut pending = false;
+        for connection in self.connections.values_mut() {
+            let Place::Live(handle) = connection.socket else { continue };
             let socket = self.sockets.get::<tcp::Socket>(handle);
-            match socket.state() {
+            pending |= match socket.state() {
                 State::SynSent | State::SynReceived => true,
                 State::Closed => socket.remote_endpoint().is_some(),
-                _ => unsent(socket, connection.finishing) > 0,
-            }
-        })
+                _ => {
+                    let unsent = unsent(socket, connection.finishing);
+                    unsent > 0 && !connection.is_untaken(unsent, now)
+                }
+            };
+        }
+        pending
+    }
+
+    /// Something was written to a stream: that nothing was taken before says nothing of it.
+    pub(crate) fn wrote(&mut self, id: Id) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.untaken = None;
+        }
     }
 
     /// How many connections there are, with those that wait for their last bytes to be delivered.

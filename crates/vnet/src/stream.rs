@@ -107,6 +107,7 @@ impl AsyncWrite for Stream {
                 Poll::Pending
             }
             Ok(count) => {
+                state.stack.wrote(self.id);
                 state.call();
                 drop(state);
                 self.handle.shared.kick();

@@ -116,6 +116,29 @@ async fn a_drop_calls_and_lingers_in_the_guests_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_guests_program_does_not_take_is_waited_for_in_vain_but_kept() {
+    const LENGTH: usize = 100_000;
+    let (network, guest) = boot(&[Listener { buffer: 16 << 10, ..Listener::new(7, App::Deaf) }]);
+    let mut stream = network.dial(7, LONG).await.unwrap();
+    stream.write_all(&vec![1; LENGTH]).await.unwrap();
+    sleep(SOON).await;
+    assert!(network.is_pending(), "it may be taken in a moment");
+    sleep(Duration::from_secs(9)).await;
+    assert!(network.is_pending());
+    stream.write_u8(2).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert!(network.is_pending(), "somebody has just written");
+    sleep(Duration::from_secs(11)).await;
+    assert!(!network.is_pending());
+    let guest = put_to_sleep(&network, guest).await;
+    assert!(!network.is_pending() && !network.is_called());
+    let guest = wake(&network, guest);
+    sleep(SOON).await;
+    let records = guest.records();
+    assert!(records[0].received < LENGTH && !records[0].reset);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_news_for_the_guest_does_not_call() {
     let (network, guest) = boot(&[Listener::new(7, App::Echo), Listener::new(9, App::Pattern(100))]);
     let mut over = network.dial(7, LONG).await.unwrap();
