@@ -12,6 +12,8 @@ export BERTH_IMAGE_DIR=${BERTH_IMAGE_DIR:-$builder_home/.cache/berth/images}
 
 step "Checking the format" "$logs/fmt.log" as_builder cargo fmt --all --check
 step "Checking the scripts" "$logs/shellcheck.log" shellcheck scripts/*.sh .ci/run
+step "Getting the website’s tools" "$logs/npm.log" as_builder npm --prefix crates/web/npm ci --no-audit --no-fund --ignore-scripts --prefer-offline
+step "Checking the website’s built files" "$logs/assets.log" as_builder npm --prefix crates/web/npm run check
 step "Building berth and the tests" "$logs/build.log" as_builder cargo test --workspace --locked --no-run
 
 say "Building the image, and looking for what the compiler and clippy dislike …"
@@ -22,9 +24,19 @@ step "Clippy" "$logs/clippy.log" as_builder cargo clippy --workspace --all-targe
 step "The documentation" "$logs/doc.log" as_builder env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 finish "$image" "$logs/image.log" "The image" "$start"
 
+# Beside the tests: a browser mostly waits. The demo is one of cargo's examples, which it built with the tests.
+demo=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples/demo")
+start=$SECONDS
+{
+    as_builder npm --prefix crates/web/npm run look -- --demo "$demo" &&
+        as_builder npm --prefix crates/web/npm run passkeys -- --demo "$demo"
+} >"$logs/browser.log" 2>&1 &
+browser=$!
+
 say "Running the tests …"
 failed=
 as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$logs/test.log" || failed=yes
 say "All of the output: $logs/test.log"
 awk '/^test result: / { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }' "$logs/test.log"
+finish "$browser" "$logs/browser.log" "Every page in a browser" "$start"
 [ -z "$failed" ]

@@ -15,6 +15,7 @@ export async function demo() {
     ? [program, ["127.0.0.1:0"]]
     : ["cargo", ["run", "-q", "-p", "berth-web", "--example", "demo", "--", "127.0.0.1:0"]];
   const running = spawn(command, words, { stdio: ["ignore", "pipe", "inherit"] });
+  process.on("exit", () => running.kill());
   const said = {};
   for await (const line of createInterface({ input: running.stdout })) {
     const [, name, value] = line.match(/^([a-z ]+): (.+)$/) ?? [];

@@ -95,7 +95,7 @@ const findings = [];
 function listen(page, name) {
   page.on("pageerror", (error) => findings.push(`${name}: ${error.message}`));
   page.on("console", (message) => {
-    const expected = /status of 4\d\d/.test(message.text());
+    const expected = /status of (4\d\d|503)/.test(message.text());
     if (message.type() === "error" && !expected) findings.push(`${name}: ${message.text()}`);
   });
 }

@@ -19,7 +19,7 @@ const QUIET_DISK: f64 = 1024.0 * 1024.0;
 #[derive(Debug, PartialEq)]
 pub(crate) struct Plot {
     pub(crate) name: &'static str,
-    /// The latest value and the largest.
+    /// The value of now, where it is known, and the largest.
     pub(crate) words: String,
     /// The line, and the area below it, as an SVG path.
     pub(crate) line: String,
@@ -99,7 +99,9 @@ fn draw(
         }
         let _ = write!(area, "L{:.1} {HEIGHT}Z", x(last.at));
     }
-    let words = format!("{} at {}, at most {}", say(last.value), clock(last.at), say(most.value));
+    let most = format!("at most {}", say(most.value));
+    let of_now = (now - last.at).as_seconds_f64() <= GAP;
+    let words = if of_now { format!("{}, {most}", say(last.value)) } else { most };
     Some(Plot { name, words, line, area, points: points(values, x, say) })
 }
 
@@ -148,10 +150,14 @@ mod tests {
         let cpu = &drawn[0];
         assert_eq!(cpu.line, "M0.0 47.0L4.0 1.0");
         assert_eq!(cpu.area, "M0.0 48L0.0 47.0L4.0 1.0L4.0 48Z");
-        assert_eq!(cpu.words, "100 % at 17:01 UTC, at most 100 %");
+        assert_eq!(cpu.words, "at most 100 %");
         assert_eq!(cpu.points[1].words, "17:01 UTC: 100 %");
-        assert_eq!(drawn[1].words, "512 MB at 17:01 UTC, at most 512 MB");
-        assert_eq!(drawn[2].words, "977 KB/s at 17:01 UTC, at most 977 KB/s");
+        assert_eq!(drawn[1].words, "at most 512 MB");
+        let now = plots(&[sample(5, Some(1.0)), sample(1, Some(0.1))], 1 << 30, NOW);
+        assert_eq!(
+            (now[0].words.as_str(), now[2].words.as_str()),
+            ("10 %, at most 100 %", "98 KB/s, at most 977 KB/s")
+        );
     }
 
     #[test]

@@ -123,13 +123,8 @@ fn wake(info: &VmInfo) -> Option<String> {
     let or = |words: &str| takes.clone().unwrap_or_else(|| words.to_owned());
     match info.status {
         Status::Asleep if is_stuck(info) => None,
-        Status::Asleep => {
-            let takes = takes.map_or("in a moment".to_owned(), |takes| format!("in {takes}"));
-            Some(format!("It wakes {takes} when you connect, with your programs as they were."))
-        }
-        Status::Off | Status::Failed => {
-            Some(format!("It boots when you connect or turn it on, which takes {}.", or("some seconds")))
-        }
+        Status::Asleep => Some(format!("That takes {}, and its programs are as they were.", or("a moment"))),
+        Status::Off | Status::Failed => Some(format!("A boot takes {}.", or("some seconds"))),
         Status::Starting | Status::Waking => takes.map(|takes| format!("That takes {takes}.")),
         Status::Running | Status::Stopping | Status::Removing => None,
     }

@@ -89,15 +89,17 @@ async fn one_that_cannot_be_woken_is_booted_only_when_a_person_says_so() {
 async fn how_long_a_start_takes_is_told_from_the_last_one() {
     let world = World::new().await;
     let mut alice = world.logged_in("alice").await;
-    assert!(alice.get("/vms/vm-0").await.body.contains("which takes some seconds."));
+    assert!(alice.get("/vms/vm-0").await.body.contains("A boot takes some seconds."));
     world.engine.delay(Verb::Start, Duration::from_millis(150));
     let progress = || tokio::sync::mpsc::channel(1).0;
     world.control.start_vm(&alices(), progress()).await.unwrap();
     world.control.sleep_vm(&alices()).await.unwrap();
-    assert!(alice.get("/vms/vm-0").await.body.contains("It wakes in a moment when you connect"));
+    assert!(
+        alice.get("/vms/vm-0").await.body.contains("That takes a moment, and its programs are as they were.")
+    );
     world.control.start_vm(&alices(), progress()).await.unwrap();
     world.control.sleep_vm(&alices()).await.unwrap();
-    assert!(alice.get("/vms/vm-0").await.body.contains("It wakes in about 0."));
+    assert!(alice.get("/vms/vm-0").await.body.contains("That takes about 0."));
     world.control.stop_vm(&alices()).await.unwrap();
-    assert!(alice.get("/").await.body.contains("which takes about 0."));
+    assert!(alice.get("/").await.body.contains("A boot takes about 0."));
 }
