@@ -72,8 +72,8 @@ pub(crate) fn sentence(known: &Known<'_>) -> String {
     match known.state {
         State::Running | State::FallingAsleep { .. } => awake(known),
         State::Asleep { failed: Some(reason) } => format!(
-            "{label} is asleep and could not be woken: {reason}. Nothing was lost. The operator can give up what is in \
-             its memory and start it from its disk: berth admin vm start --from-disk {}",
+            "{label} is asleep and could not be woken: {reason}. Nothing was lost. Its owner on its page, or \
+             the operator, can give up what is in its memory and start it from its disk: berth admin vm start --from-disk {}",
             known.name
         ),
         State::Asleep { failed: None } => asleep(known),

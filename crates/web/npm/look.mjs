@@ -29,6 +29,17 @@ async function send(page, selector, fields) {
   await Promise.all([page.waitForNavigation(), page.$eval(selector, (form) => form.requestSubmit())]);
 }
 
+/** Gives this person's browser a passkey, and goes to its page. */
+async function addPasskey(page) {
+  const devtools = await page.createCDPSession();
+  await devtools.send("WebAuthn.enable");
+  const kind = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true };
+  const options = { ...kind, isUserVerified: true, automaticPresenceSimulation: true };
+  await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
+  await Promise.all([page.waitForNavigation(), page.click('form[action="/account/passkeys"] button')]);
+  await Promise.all([page.waitForNavigation(), page.click("#passkeys ~ table a")]);
+}
+
 const PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
 
 /** Every page: its name, who looks, where it is, and what is done there first. */
@@ -55,6 +66,8 @@ const PAGES = (said) => [
   ["vm-until-wrong", "alice", "/vms/vm-0", (page) => send(page, 'form[action$="/snooze"].with-button', { until: "2020-01-01T00:00" })],
   ["account", "alice", "/account"],
   ["account-oidc-wrong", "alice", "/account", (page) => send(page, 'form[action="/account/oidc"]', {})],
+  ["passkey", "alice", "/account", addPasskey],
+  ["account-passkey", "alice", "/account"],
   ["confirm", "alice", "/account/confirm?to=/account/tokens"],
   ["confirm-wrong", "alice", "/account/confirm", (page) => send(page, 'form[action="/account/confirm"]', { old: "nonsense" })],
   ["team", "bob", "/team"],

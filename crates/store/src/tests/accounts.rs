@@ -168,7 +168,7 @@ async fn accounts_are_read_a_page_at_a_time() {
         assert_eq!(names(AccountsQuery { blocked: Some(true), ..page.clone() }).await, ["alice"]);
         assert_eq!(names(AccountsQuery { blocked: Some(false), ..page }).await, ["bob", "carla"]);
         assert!(store.account(&alice()).await.unwrap().unwrap().blocked_at.is_some());
-        assert_eq!(store.account(&"nobody".parse().unwrap()).await.unwrap(), None);
+        assert_eq!(store.account(&"zoe".parse().unwrap()).await.unwrap(), None);
         assert_eq!(store.count_accounts().await.unwrap(), 5);
         assert!(store.size().await.unwrap() > 4096);
     }
