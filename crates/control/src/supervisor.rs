@@ -215,8 +215,8 @@ impl Handles {
     }
 
     /// Looks at each of them, under the lock of them all: for a look that takes no longer than that of a field.
-    pub(crate) fn each(&self, mut look: impl FnMut(&Handle)) {
-        self.lock().values().for_each(|handle| look(handle));
+    pub(crate) fn each(&self, look: impl FnMut(&Handle)) {
+        self.lock().values().for_each(look);
     }
 
     pub(crate) fn insert(&self, handle: Handle) {
