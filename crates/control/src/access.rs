@@ -1,12 +1,13 @@
-//! Who somebody is, and where they may go: the only file that makes a [`Login`] or an [`Entry`].
+//! Who somebody is, and where they may go: the only file that makes a [`Login`], an [`Entry`] or a [`SiteEntry`].
 //!
-//! Both are proofs: their fields are private to this file, the gateway can hold them and pass them on, and
-//! [`Control::connect`] asks for an [`Entry`]. Who may do what is [`may_enter`], and nothing else.
+//! All are proofs: their fields are private to this file, the gateway and the website can hold them and pass them on,
+//! [`Control::connect`] asks for an [`Entry`] and [`Control::visit`] for a [`SiteEntry`]. Who may do what is
+//! [`may_enter`] and [`may_visit`], and nothing else.
 
 use std::net::IpAddr;
 
-use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, VmId, VmName};
-use berth_store::{AuditKind, Role, Way};
+use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, SITE_PORT, TeamName, VmId, VmName};
+use berth_store::{AuditKind, PortAccess, Role, Way};
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use tracing::error;
@@ -17,6 +18,7 @@ use crate::{
     clock::Clock,
     error::{EntryError, LoginError},
     revocation::Revocation,
+    sites::{SiteRefusal, SiteVisitor},
 };
 
 /// How much of a name that was not found is said back.
@@ -113,6 +115,54 @@ impl Entry {
     }
 }
 
+/// Proof that somebody may see what one port of one VM serves. Ends with what allowed it.
+#[derive(Debug, Clone)]
+pub struct SiteEntry {
+    vm: VmName,
+    id: VmId,
+    port: u16,
+    visitor: Option<SiteVisitor>,
+    decided: Revocation,
+}
+
+impl SiteEntry {
+    /// The VM.
+    #[must_use]
+    pub fn vm(&self) -> &VmName {
+        &self.vm
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until the visitor's session ends, the VM's owner is blocked, or something else is decided about who may see
+    /// the VM's ports. Whoever serves the visitor ends it then.
+    pub async fn ended(&self) {
+        let session = async {
+            match &self.visitor {
+                Some(visitor) => visitor.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.decided.revoked() => {}
+            () = session => {}
+        }
+    }
+
+    pub(crate) fn id(&self) -> VmId {
+        self.id
+    }
+
+    /// Who it is, where only who is known may see it.
+    pub(crate) fn visitor(&self) -> Option<&SiteVisitor> {
+        self.visitor.as_ref()
+    }
+}
+
 impl Control {
     /// Whether `key` is on any account. Says nothing of whose it is, proves nothing, and writes nothing down: it is for
     /// a client that asks which of its keys to sign with (RFC 4252, section 7).
@@ -201,6 +251,68 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Whether somebody may see what `port` of `vm` serves: with a visitor, whether that one may, and without, whether
+    /// everybody may.
+    ///
+    /// The same is said for a VM that does not exist, one of a blocked account, and one that the visitor may not see.
+    ///
+    /// # Errors
+    /// See [`SiteRefusal`].
+    pub async fn enter_site(
+        &self,
+        visitor: Option<&SiteVisitor>,
+        vm: &VmName,
+        port: u16,
+    ) -> Result<SiteEntry, SiteRefusal> {
+        // Before the look into the store: what is decided after that look finds this revocation.
+        let supervised = self.handle(vm).map(|handle| (handle.id, self.web.sites.of(&handle.id)));
+        let row = self.store.site(vm, port).await.map_err(|cause| {
+            error!(error = %cause, "the store failed");
+            SiteRefusal::Unavailable
+        })?;
+        let found = row.zip(supervised).filter(|(row, (id, _))| row.vm == *id && port_has_site(port));
+        let Some((row, (id, decided))) = found else {
+            // Port 80 is public, so anybody may learn whether it is there; of other ports nobody does.
+            let hidden = visitor.is_none() && port != SITE_PORT && port_has_site(port);
+            return Err(if hidden { SiteRefusal::LogIn } else { SiteRefusal::Missing });
+        };
+        let access = row.access.unwrap_or(usual_access(port));
+        let account = visitor.map(SiteVisitor::account);
+        if !may_visit(account, vm, access, self.settings.domains.team()) {
+            return Err(if visitor.is_none() { SiteRefusal::LogIn } else { SiteRefusal::Missing });
+        }
+        // Whoever is known to a site that everybody may see is not asked for more than everybody.
+        let visitor = visitor.filter(|_| access != PortAccess::Public).cloned();
+        Ok(SiteEntry { vm: vm.clone(), id, port, visitor, decided })
+    }
+}
+
+/// Who may see what a port of a VM serves. Every account is in the default team, and in no other.
+fn may_visit(
+    visitor: Option<&AccountName>,
+    vm: &VmName,
+    access: PortAccess,
+    default_team: &TeamName,
+) -> bool {
+    let is_owner = visitor.is_some_and(|visitor| *visitor == vm.owner);
+    match access {
+        PortAccess::Public => true,
+        PortAccess::Team => is_owner || (visitor.is_some() && vm.team == *default_team),
+        PortAccess::Owner => is_owner,
+    }
+}
+
+/// Who may see what a port serves for which nobody has decided it.
+pub(crate) fn usual_access(port: u16) -> PortAccess {
+    if port == SITE_PORT { PortAccess::Public } else { PortAccess::Owner }
+}
+
+/// The ports of a VM whose services can be seen on the web: those that can be connected to, but for ssh.
+pub(crate) fn port_has_site(port: u16) -> bool {
+    port != 22 && port_is_open(port)
+}
+
 /// Who may enter a VM: its owner.
 fn may_enter(account: &AccountName, vm: &VmName) -> bool {
     vm.owner == *account
@@ -238,6 +350,28 @@ mod tests {
         let open: Vec<u16> = (0..=1024).filter(|port| port_is_open(*port)).collect();
         assert_eq!(open, [22, 80, 1024]);
         assert!(port_is_open(u16::MAX));
+    }
+
+    #[test]
+    fn who_may_visit() {
+        let (team, vm): (TeamName, VmName) =
+            ("koding".parse().unwrap(), "vm-0.alice.koding".parse().unwrap());
+        let elsewhere: VmName = "vm-0.alice.elsewhere".parse().unwrap();
+        let (alice, bob) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        for (access, vm, nobody, owner, other) in [
+            (PortAccess::Public, &vm, true, true, true),
+            (PortAccess::Team, &vm, false, true, true),
+            (PortAccess::Team, &elsewhere, false, true, false),
+            (PortAccess::Owner, &vm, false, true, false),
+        ] {
+            let seen = [None, Some(&alice), Some(&bob)].map(|visitor| may_visit(visitor, vm, access, &team));
+            assert_eq!(seen, [nobody, owner, other], "{access} {vm}");
+        }
+        assert_eq!(
+            [80, 1024, 3000].map(usual_access),
+            [PortAccess::Public, PortAccess::Owner, PortAccess::Owner]
+        );
+        assert!(!port_has_site(22) && !port_has_site(443) && port_has_site(80) && port_has_site(1024));
     }
 
     #[tokio::test(start_paused = true)]

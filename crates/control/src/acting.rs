@@ -51,7 +51,7 @@ impl Acting {
         self.control.note(&self.actor, kind, account, subject, detail).await;
     }
 
-    async fn note_vm(&self, kind: AuditKind, vm: &VmName, detail: &str) {
+    pub(crate) async fn note_vm(&self, kind: AuditKind, vm: &VmName, detail: &str) {
         self.note(kind, &vm.owner, vm.to_string(), detail.to_owned()).await;
     }
 

@@ -129,6 +129,7 @@ impl Acting {
         }
         control.web.end(out.cookies_and_tokens);
         self.note(AuditKind::AccountBlocked, name, String::new(), String::new()).await;
+        control.end_visits(name);
         control.put_to_rest(name).await;
         Ok(())
     }

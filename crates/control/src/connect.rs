@@ -1,9 +1,9 @@
 //! From a proof to a stream: waking what has to be woken, telling the person who waits.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use berth_engine::{EngineError, Stream};
-use berth_model::VmName;
+use berth_model::{VmId, VmName};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -27,6 +27,9 @@ const SSH: u16 = 22;
 /// How often, and with which pauses, such an sshd is tried.
 const SSH_TRIES: u32 = 20;
 const SSH_PAUSE: Duration = Duration::from_millis(500);
+/// The same for a site of a VM that has only just been brought up, where its server may be starting too.
+const SITE_TRIES: u32 = 10;
+const SITE_PAUSE: Duration = Duration::from_millis(300);
 /// RFC 4253, 4.2: 255 bytes with the line's end.
 const MAX_IDENTIFICATION: usize = 253;
 
@@ -61,6 +64,27 @@ pub enum Progress {
     },
 }
 
+/// What becomes of a VM that is off when somebody connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfOff {
+    /// It is started.
+    Start,
+    /// It stays off.
+    Refuse,
+}
+
+/// Where a connection goes.
+pub(crate) struct Target<'a> {
+    pub(crate) vm: &'a VmName,
+    pub(crate) id: VmId,
+    pub(crate) port: u16,
+    /// Whom it is put down to.
+    pub(crate) by: String,
+    /// The address that it comes from.
+    pub(crate) from: IpAddr,
+    pub(crate) if_off: IfOff,
+}
+
 impl Control {
     /// Opens a connection to what `entry` allows. A VM that is off is started first, and `progress` is told: nobody has
     /// to listen, and a full channel is skipped.
@@ -74,26 +98,55 @@ impl Control {
         entry: &Entry,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        let vm = entry.vm();
+        let target = Target {
+            vm: entry.vm(),
+            id: entry.id(),
+            port: entry.port(),
+            by: entry.account().to_string(),
+            from: entry.from(),
+            if_off: IfOff::Start,
+        };
+        self.connection_to(&target, &progress).await
+    }
+
+    /// Opens a connection for which there is a proof.
+    pub(crate) async fn connection_to(
+        &self,
+        target: &Target<'_>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
+        let Target { vm, port, .. } = *target;
         let removed = || ConnectError::Removed { vm: vm.clone() };
-        let handle = self.handle(vm).filter(|handle| handle.id == entry.id()).ok_or_else(removed)?;
+        let handle = self.handle(vm).filter(|handle| handle.id == target.id).ok_or_else(removed)?;
         // From here on the VM does not fall asleep before the connection is made.
         let _connecting = handle.activity.connecting();
-        let (mut tries, mut ssh_tries) = (0, 0);
+        let was_up = handle.state() == State::Running;
+        let (mut tries, mut refused) = (0, 0);
         loop {
-            self.bring_up(&handle, &progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
-            match self.engine.dial(&handle.id, entry.port()).await {
+            if target.if_off == IfOff::Refuse
+                && matches!(handle.state(), State::Off { .. } | State::Stopping { .. })
+            {
+                return Err(ConnectError::Stopped { vm: vm.clone() });
+            }
+            self.bring_up(&handle, progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
+            match self.engine.dial(&handle.id, port).await {
                 Ok(stream) => {
-                    let by = entry.account().to_string();
-                    return Ok(Box::new(handle.activity.measured(stream, by, entry.from(), entry.port())));
+                    let by = target.by.clone();
+                    return Ok(Box::new(handle.activity.measured(stream, by, target.from, port)));
                 }
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
                 Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,
-                Err(EngineError::Refused { port: SSH }) if ssh_tries < SSH_TRIES => {
-                    ssh_tries += 1;
+                Err(EngineError::Refused { port: SSH }) if refused < SSH_TRIES => {
+                    refused += 1;
                     sleep(SSH_PAUSE).await;
                 }
-                Err(error) => return Err(not_dialled(entry, error)),
+                Err(EngineError::Refused { .. })
+                    if target.if_off == IfOff::Refuse && !was_up && refused < SITE_TRIES =>
+                {
+                    refused += 1;
+                    sleep(SITE_PAUSE).await;
+                }
+                Err(error) => return Err(not_dialled(vm, port, error)),
             }
             handle.look_again().await;
         }
@@ -173,8 +226,8 @@ async fn tell_of_the_queue(handle: &Handle, progress: &mpsc::Sender<Progress>) -
     }
 }
 
-fn not_dialled(entry: &Entry, error: EngineError) -> ConnectError {
-    let (vm, port) = (entry.vm().clone(), entry.port());
+fn not_dialled(vm: &VmName, port: u16, error: EngineError) -> ConnectError {
+    let vm = vm.clone();
     match error {
         EngineError::Refused { .. } => ConnectError::Refused { vm, port },
         EngineError::TimedOut => ConnectError::Silent { vm, port },

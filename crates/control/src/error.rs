@@ -75,6 +75,18 @@ pub enum Error {
     /// The token that it was asked with is for other things.
     #[error("This token may not do that: it lacks the scope {0}.")]
     NotInScope(Scope),
+    /// It was decided who may see a port that nobody can.
+    #[error("Port {port} of a VM cannot be seen on the web. Ports 80 and 1024 to 65535 can.")]
+    NoSite {
+        /// Which port.
+        port: u16,
+    },
+    /// It is decided about too many ports of one VM.
+    #[error("It is decided for {most} ports of this VM who may see them. Take one of them back first.")]
+    TooManyPorts {
+        /// So many there can be.
+        most: usize,
+    },
     /// It was to stay awake for too long.
     #[error("A VM can be told to stay awake for a week at most. For longer, mark it always-on.")]
     TooLong,
@@ -115,7 +127,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Paste(_) | Error::TooLong => Kind::Invalid,
+            Error::Paste(_) | Error::TooLong | Error::NoSite { .. } => Kind::Invalid,
             Error::NoSuchAccount(_) | Error::NoSuchKey { .. } | Error::NoSuchVm(_) => Kind::Missing,
             Error::NameTaken(_)
             | Error::AmbiguousKey { .. }
@@ -123,6 +135,7 @@ impl Error {
             | Error::NotRunning(_)
             | Error::InUse(_)
             | Error::AlwaysOn(_)
+            | Error::TooManyPorts { .. }
             | Error::BeingRemoved(_) => Kind::Conflict,
             Error::NotInScope(_) | Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
             Error::StartFailed { .. } | Error::WakeFailed { .. } | Error::Engine { .. } | Error::Store(_) => {

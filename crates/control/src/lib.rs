@@ -17,6 +17,7 @@ mod accounts;
 mod acting;
 mod acting_accounts;
 mod acting_listing;
+mod acting_ports;
 mod activity;
 mod actor;
 mod audit;
@@ -38,6 +39,7 @@ mod presence;
 mod revocation;
 mod room;
 mod settings;
+mod sites;
 mod status;
 mod supervisor;
 mod tokens;
@@ -65,16 +67,17 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-pub use access::{Entry, Login};
+pub use access::{Entry, Login, SiteEntry};
 pub use accounts::AccountInfo;
 pub use acting::Acting;
 pub use acting_accounts::{InvitationInfo, LinkFor};
+pub use acting_ports::PortInfo;
 pub use actor::Actor;
 pub use audit::AuditInfo;
 pub use awake::SiteOpen;
 pub use berth_store::{
     AUDIT_PAGE, AccountsQuery, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose,
-    LoginWay, OidcId, OwnLimits, PasskeyId, Role, Scope, SessionId, SessionLife, TokenId, Way,
+    LoginWay, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife, TokenId, Way,
 };
 pub use clock::Clock;
 pub use connect::Progress;
@@ -86,6 +89,7 @@ pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use listing::{Page, TeamMember, VmCounts, VmRoom, VmsQuery};
 pub use settings::Settings;
+pub use sites::{SITE_PASS_LIFE, SiteRefusal, SiteVisitor, VisitError};
 pub use status::Status;
 pub use tokens::{ApiLogin, TokenError, TokenInfo};
 pub use vms::VmInfo;

@@ -3,11 +3,12 @@
 
 use std::sync::OnceLock;
 
+use berth_model::VmId;
 use berth_store::SecretHash;
 
 use crate::{
-    revocation::Revocations, web_challenges::Challenges, web_oidc::Issuer, web_password::Passwords,
-    web_penalties::Penalties,
+    revocation::Revocations, sites::Passes, web_challenges::Challenges, web_oidc::Issuer,
+    web_password::Passwords, web_penalties::Penalties,
 };
 
 /// See the module.
@@ -19,6 +20,10 @@ pub(crate) struct Web {
     pub(crate) issuer: OnceLock<Issuer>,
     /// Those who were let in by a cookie, or a token, by its hash.
     pub(crate) sessions: Revocations<SecretHash>,
+    /// What visitors of the sites of VMs show.
+    pub(crate) passes: Passes,
+    /// Those who look at a VM's sites: told when something else is decided about who may.
+    pub(crate) sites: Revocations<VmId>,
 }
 
 impl Web {
@@ -29,6 +34,8 @@ impl Web {
             challenges: Challenges::new(),
             issuer: OnceLock::new(),
             sessions: Revocations::default(),
+            passes: Passes::new(),
+            sites: Revocations::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What a browser is asked, and answers once.
 //!
 //! A challenge is signed by the server and remembered by nobody, so that asking costs nothing and crowds nobody out. It
-//! is good for five minutes and for one purpose; one that was answered rightly is remembered for as long, and counts no
-//! more.
+//! is good for five minutes, unless it is told otherwise, and for one purpose; one that was answered rightly is
+//! remembered for as long, and counts no more.
 
 use std::{
     collections::BTreeMap,
@@ -34,12 +34,18 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Challenges {
     key: [u8; 32],
+    life: Duration,
     used: Mutex<BTreeMap<[u8; NONCE], i64>>,
 }
 
 impl Challenges {
     pub(crate) fn new() -> Self {
-        Self { key: rand::random(), used: Mutex::default() }
+        Self::lasting(ANSWER)
+    }
+
+    /// Those that are good for so long.
+    pub(crate) fn lasting(life: Duration) -> Self {
+        Self { key: rand::random(), life, used: Mutex::default() }
     }
 
     fn mac(&self, purpose: &str, nonce: &[u8], end: [u8; 8]) -> Hmac<Sha256> {
@@ -50,7 +56,7 @@ impl Challenges {
 
     /// A new one, for this.
     pub(crate) fn make(&self, purpose: &str, now: OffsetDateTime) -> String {
-        let (nonce, end) = (rand::random::<[u8; NONCE]>(), (now + ANSWER).unix_timestamp().to_be_bytes());
+        let (nonce, end) = (rand::random::<[u8; NONCE]>(), (now + self.life).unix_timestamp().to_be_bytes());
         let mac = self.mac(purpose, &nonce, end).finalize().into_bytes();
         URL_SAFE_NO_PAD.encode([nonce.as_slice(), &end, &mac].concat())
     }

@@ -121,6 +121,16 @@ impl WebLogin {
         self.clock.now() < self.session.proved_at + FRESH
     }
 
+    /// Who is told when it ends.
+    pub(crate) fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+
+    /// When it ends, unless it is used again.
+    pub(crate) fn ends_at(&self) -> OffsetDateTime {
+        ends_at(&self.session)
+    }
+
     /// Refuses what is dangerous where the proof is too old.
     pub(crate) fn must_be_fresh(&self) -> Result<(), WebError> {
         if self.is_fresh() { Ok(()) } else { Err(WebError::NotFresh) }
@@ -171,8 +181,14 @@ impl WebLogin {
     }
 }
 
+/// A session that is not over.
+pub(crate) struct LiveSession {
+    pub(crate) session: LoginSessionRow,
+    pub(crate) revocation: Revocation,
+}
+
 /// When a session ends that is not used any more.
-fn ends_at(session: &LoginSessionRow) -> OffsetDateTime {
+pub(crate) fn ends_at(session: &LoginSessionRow) -> OffsetDateTime {
     (session.created_at + SESSION_LIFE.at_most).min(session.seen_at + SESSION_LIFE.idle)
 }
 
@@ -207,19 +223,25 @@ impl Control {
     /// The store fails.
     pub async fn web_login(&self, cookie: &Secret<String>, from: IpAddr) -> Result<Option<WebLogin>, Error> {
         let Some(hash) = hash_of(cookie) else { return Ok(None) };
-        // Before the look into the store: an end after that look finds this revocation.
-        let revocation = self.web.sessions.of(&hash);
-        let Some(session) = self.store.login_session(hash).await? else { return Ok(None) };
-        let (clock, now) = (self.settings.clock, self.settings.clock.now());
-        if ends_at(&session) <= now {
+        let Some(LiveSession { session, revocation }) = self.live_session(hash).await? else {
             return Ok(None);
-        }
+        };
+        let (clock, now) = (self.settings.clock, self.settings.clock.now());
         if now - session.seen_at >= SEEN_EVERY
             && let Err(error) = self.store.touch_login_session(session.id, from, now).await
         {
             warn!(%error, "the use of a login session was not written down");
         }
         Ok(Some(WebLogin { session, from, cookie: cookie.clone(), clock, revocation }))
+    }
+
+    /// The session of a cookie of this hash, if it is not over. Does not count as a use of it.
+    pub(crate) async fn live_session(&self, cookie: SecretHash) -> Result<Option<LiveSession>, Error> {
+        // Before the look into the store: an end after that look finds this revocation.
+        let revocation = self.web.sessions.of(&cookie);
+        let session = self.store.login_session(cookie).await?;
+        let live = session.filter(|session| ends_at(session) > self.settings.clock.now());
+        Ok(live.map(|session| LiveSession { session, revocation }))
     }
 
     /// Ends the session.

@@ -6,6 +6,8 @@
 //! | `vm-N.<user>.<vm_domain>` | the same in the default team |
 //! | `<user>.<team>.<vm_domain>` | number 0 |
 //! | `<user>.<vm_domain>` | number 0 in the default team |
+//! | `vm-N--PORT.<user>.<team>.<vm_domain>` | another port of it than 80, for HTTP alone |
+//! | `vm-N--PORT.<user>.<vm_domain>` | the same in the default team |
 //!
 //! No two of them can be the same text for different VMs: no name begins with `vm-`, accounts and teams share one
 //! namespace, and a single label is always an account.
@@ -17,8 +19,10 @@ use crate::{
 
 /// The greatest length of a host name (RFC 1035, 2.3.4, as text without the final dot).
 const MAX_HOST_LEN: usize = 253;
-/// So long may a domain be that every VM's name fits below it: `vm-4294967295.` and two names of 32 characters.
-const MAX_DOMAIN_LEN: usize = MAX_HOST_LEN - "vm-4294967295.".len() - 2 * (crate::name::MAX_LEN + 1);
+/// So long may a domain be that every VM's name fits below it: `vm-4294967295--65535.` and two names of 32 characters.
+const MAX_DOMAIN_LEN: usize = MAX_HOST_LEN - "vm-4294967295--65535.".len() - 2 * (crate::name::MAX_LEN + 1);
+/// The port of a VM's site whose host name says none.
+pub const SITE_PORT: u16 = 80;
 
 /// Why a configuration's domains cannot be used. The sentence is for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +151,43 @@ impl Domains {
         names
     }
 
+    /// The one host name that Berth itself uses for a site of a VM: that of the VM, with the port in it where that is not
+    /// [`SITE_PORT`].
+    #[must_use]
+    pub fn site(&self, vm: &VmName, port: u16) -> String {
+        match port {
+            SITE_PORT => self.canonical(vm),
+            port => {
+                let VmName { number, owner, team } = vm;
+                format!("vm-{number}--{port}.{owner}.{team}.{}", self.vm_domain)
+            }
+        }
+    }
+
+    /// Whether a host name is the VMs' domain or below it, whatever it stands for.
+    #[must_use]
+    pub fn is_of_vms(&self, host: &str) -> bool {
+        is_within(&host.to_ascii_lowercase(), &self.vm_domain)
+    }
+
+    /// The VM and the port that a host name stands for in HTTP, in any case of letters: every name that
+    /// [`Domains::resolve`] takes, for [`SITE_PORT`], and `vm-N--PORT` in place of `vm-N`. Says nothing about whether the
+    /// VM exists, and who may see it.
+    #[must_use]
+    pub fn resolve_site(&self, host: &str) -> Option<(VmName, u16)> {
+        if host.len() > MAX_HOST_LEN {
+            return None;
+        }
+        let with_port = host.split_once('.').and_then(|(label, rest)| {
+            let (vm, port) = label.split_once("--").filter(|(vm, _)| is_vm_label(vm))?;
+            Some((format!("{vm}.{rest}"), port_from_label(port)?))
+        });
+        match with_port {
+            Some((host, port)) => Some((self.resolve(&host)?, port)),
+            None => Some((self.resolve(host)?, SITE_PORT)),
+        }
+    }
+
     /// The VM that a host name stands for, in any case of letters; `None` for everything that is not exactly one of
     /// [`Domains::names_of`]. Says nothing about whether the VM exists.
     #[must_use]
@@ -170,6 +211,16 @@ impl Domains {
             team: team.map_or_else(|| Some(self.team.clone()), |team| team.parse().ok())?,
         })
     }
+}
+
+fn is_vm_label(label: &str) -> bool {
+    VmNumber::from_label(&label.to_ascii_lowercase()).is_some()
+}
+
+/// A port in decimal, without a sign or a leading zero.
+fn port_from_label(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| digits)
 }
 
 fn is_within(inner: &str, outer: &str) -> bool {
@@ -349,7 +400,59 @@ mod tests {
             Domains::new("koding.com", &domain, "koding".parse().expect("a team")).expect("domains");
         let longest = vm(&format!("vm-{}.{}.{}", u32::MAX, "a".repeat(32), "b".repeat(32)));
         let host = domains.canonical(&longest);
-        assert_eq!((host.len(), domains.resolve(&host)), (MAX_HOST_LEN, Some(longest)));
+        assert_eq!(domains.resolve(&host), Some(longest.clone()));
+        let site = domains.site(&longest, u16::MAX);
+        assert_eq!((site.len(), domains.resolve_site(&site)), (MAX_HOST_LEN, Some((longest, u16::MAX))));
+    }
+
+    #[test]
+    fn a_site_is_a_vm_and_a_port() {
+        let (domains, alice) = (domains(), vm("vm-0.alice.koding"));
+        assert_eq!(domains.site(&alice, 80), "vm-0.alice.koding.kd.io");
+        assert_eq!(domains.site(&alice, 3000), "vm-0--3000.alice.koding.kd.io");
+        for (host, port) in [
+            ("vm-0.alice.koding.kd.io", 80),
+            ("alice.kd.io", 80),
+            ("vm-0--3000.alice.koding.kd.io", 3000),
+            ("VM-0--3000.Alice.KD.io", 3000),
+            ("vm-0--80.alice.kd.io", 80),
+            ("vm-0--65535.alice.kd.io", 65535),
+            ("vm-0--1.alice.kd.io", 1),
+        ] {
+            assert_eq!(domains.resolve_site(host), Some((alice.clone(), port)), "{host}");
+        }
+        // An account may be called so; it has no port.
+        let dashes = domains.resolve_site("alice--3000.kd.io");
+        assert_eq!(dashes, Some((vm("vm-0.alice--3000.koding"), 80)));
+        for host in [
+            "vm-0--.alice.kd.io",
+            "vm-0--0.alice.kd.io",
+            "vm-0--080.alice.kd.io",
+            "vm-0--+80.alice.kd.io",
+            "vm-0--65536.alice.kd.io",
+            "vm-0--3000--4000.alice.kd.io",
+            "vm-00--3000.alice.kd.io",
+            "vm-0-3000.alice.kd.io",
+            "vm-0---3000.alice.kd.io",
+            "vm-0--3000.kd.io",
+            "vm-0--3000.alice.kd.io.",
+            "vm-0--3000.alice.kd.io:80",
+            "x.vm-0--3000.alice.kd.io",
+            "vm-0--3000",
+            "",
+        ] {
+            assert_eq!(domains.resolve_site(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_the_vms_domain() {
+        for host in ["kd.io", "KD.io", "x.kd.io", "vm-0.alice.kd.io", "a.b.c.d.kd.io"] {
+            assert!(domains().is_of_vms(host), "{host}");
+        }
+        for host in ["", "io", "xkd.io", "kd.io.", "koding.com", "kd.io.evil.example"] {
+            assert!(!domains().is_of_vms(host), "{host}");
+        }
     }
 
     /// Names that are often equal or alike, so that clashes would show.

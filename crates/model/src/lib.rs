@@ -23,7 +23,7 @@ pub mod secret;
 pub mod title;
 pub mod vm;
 
-pub use host::{DomainError, Domains};
+pub use host::{DomainError, Domains, SITE_PORT};
 pub use key::{
     AddressPattern, Fingerprint, KeyError, KeyOptions, NotPermitted, PasteError, PastedKey, PublicKey,
     parse_pasted,

@@ -124,6 +124,8 @@ words! {
         VmSnoozed = "vm_snoozed",
         /// A VM was called otherwise by its owner.
         VmTitled = "vm_titled",
+        /// It was decided who may see what a port of a VM serves.
+        VmPort = "vm_port",
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```text
 //!   names ─┬─ accounts ─┬─ keys      a key's row goes when the key is removed
 //!          │            ├─ vms       a VM's row stays: its name keeps its host key
+//!          │            │   └─ ports   who may see them
 //!          │            └─ passwords, login sessions, links, tokens: hashes only
 //!          │            ├─ passkeys, OIDC identities: nothing secret
 //!          └─ teams ──────┘
@@ -38,6 +39,7 @@ mod links;
 mod oidc;
 mod passkeys;
 mod passwords;
+mod ports;
 mod roles;
 mod sessions;
 mod sqlite;
@@ -57,6 +59,7 @@ pub use links::{Invitation, LinkId, LinkPurpose, LinkRow, MAX_INVITATIONS, MAX_L
 pub use oidc::{MAX_OIDC_IDENTITIES, OidcId, OidcIdentity, OidcRow};
 pub use passkeys::{MAX_PASSKEY_LABEL, MAX_PASSKEYS, NewPasskey, PasskeyId, PasskeyRow, PasskeyUse};
 pub use passwords::PasswordRow;
+pub use ports::{MAX_PORTS, PortAccess, PortRow, SiteRow};
 pub use roles::{Role, ShutOut};
 pub use sessions::{
     BegunSession, LoginSessionRow, LoginWay, MAX_LOGIN_SESSIONS, NewLoginSession, SessionId, SessionLife,

@@ -175,6 +175,19 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
+    /// The hash of the cookie of a session that has not been ended. Whether it still lets in, only
+    /// [`Store::login_session`] tells.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn cookie_of_session(&self, id: SessionId) -> Result<Option<SecretHash>, StoreError> {
+        let hash: Option<String> = sqlx::query_scalar("SELECT cookie_hash FROM login_sessions WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(self.reader())
+            .await?;
+        hash.map(|hash| text("hash of a cookie", &hash)).transpose()
+    }
+
     /// The sessions of an account, the one that was used last first. Some may be over.
     ///
     /// # Errors

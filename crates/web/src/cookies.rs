@@ -1,9 +1,12 @@
 //! The cookies of this site: the log-in session's, one that marks the forms of somebody who is not logged in, and one for
-//! who is on the way to log in with an account elsewhere.
+//! who is on the way to log in with an account elsewhere. And the one that a browser gets from a host of a VM: the pass
+//! for the sites there that not everybody may see.
 //!
 //! Over https all have the `__Host-` prefix, with which a browser keeps them to this very host and lets no other page,
 //! such as one served by a VM, put one in their place. Over plain HTTP, which is for the loopback alone, browsers refuse
 //! that prefix because it demands `Secure`; so there they have other names, which can never be taken for the strong ones.
+
+use berth_control::SITE_PASS_LIFE;
 
 use axum::http::{HeaderMap, HeaderValue, header::COOKIE};
 
@@ -16,6 +19,8 @@ pub(crate) enum Cookie {
     Form,
     /// What the issuer of another account was asked in this browser. Five minutes, as its answer is good for.
     Oidc,
+    /// The pass for one host of a VM, where alone it is set.
+    Pass,
 }
 
 /// The most that a log-in session lasts, in seconds: 90 days.
@@ -32,7 +37,16 @@ impl Cookie {
             (Self::Form, false) => "berth-form-on-loopback",
             (Self::Oidc, true) => "__Host-berth-oidc",
             (Self::Oidc, false) => "berth-oidc-on-loopback",
+            (Self::Pass, true) => "__Host-berth-pass",
+            (Self::Pass, false) => "berth-pass-on-loopback",
         }
+    }
+
+    /// Whether a cookie of this name is one of these, which no VM gets to see or to set.
+    pub(crate) fn is_ours(name: &str) -> bool {
+        let all = [Self::LogIn, Self::Form, Self::Oidc, Self::Pass];
+        all.iter()
+            .any(|cookie| [true, false].iter().any(|secure| cookie.name(*secure).eq_ignore_ascii_case(name)))
     }
 
     /// Its value, if the request has exactly one. Two of one name mean that somebody else put one there: none counts.
@@ -53,6 +67,7 @@ impl Cookie {
             Self::LogIn => format!("; Max-Age={LONGEST}"),
             Self::Form => String::new(),
             Self::Oidc => "; Max-Age=300".to_owned(),
+            Self::Pass => format!("; Max-Age={}", SITE_PASS_LIFE.as_secs()),
         };
         self.header(value, &age, secure)
     }

@@ -22,7 +22,11 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 ];
 
 pub(crate) async fn add(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    with(next.run(request).await)
+}
+
+/// An answer of this site, with what each of them says.
+pub(crate) fn with(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.extend(HEADERS);
     // Pages are somebody's, and hold the tokens of their forms. Only files say that they may be kept.

@@ -5,12 +5,14 @@
 //!
 //! ```text
 //!   listen ── bounds, time-outs ──► host: is this name ours? ──► routes: the table ──► guard ──► pages ──► control
-//!      └────── headers: on every answer, refusals too                                    │
-//!                                              who asks, whose form it is, how errors look ┘
+//!                                     │    └── headers: on every answer, refusals too    │
+//!                                     │        who asks, whose form it is, how errors look ┘
+//!                                     └ a VM's? ──► sites: may this one? ──► the VM's own web server
 //! ```
 //!
-//! Rule of concurrency: nothing is kept between requests but how many live streams an account has open. A stream is
-//! part of its response: when the connection goes, so does all that it held.
+//! Rule of concurrency: nothing is kept between requests but how many live streams an account has open, and how many
+//! requests are on their way to a VM. A stream is part of its response: when the connection goes, so does all that it
+//! held.
 
 mod asked;
 mod assets;
@@ -29,6 +31,7 @@ mod pages;
 mod plot;
 mod problem;
 mod routes;
+mod sites;
 mod trail;
 mod views;
 mod visitor;
@@ -45,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 pub use listen::{Peer, serve};
 pub use routes::{Forms, Route, Who, routes};
 
-use crate::{host::Names, live::Streams};
+use crate::{host::Names, live::Streams, sites::Room};
 
 /// What the pages say about this installation.
 #[derive(Debug, Clone)]
@@ -65,18 +68,30 @@ pub(crate) struct Website {
     /// People reach it by https, so cookies can be kept to that.
     secure: bool,
     streams: Streams,
+    /// How many requests are on their way to VMs.
+    visits: Room,
+    names: Names,
     stop: CancellationToken,
 }
 
 /// The routes of the website, ready for [`serve`] or a test. Live streams end with `stop`.
 ///
-/// Answers to `app_domain` and to the loopback's names, on any port; any other `Host` gets a 421 (RFC 9110, 15.5.20),
-/// so that a page under a name of a stranger's cannot read this site through the visitor's browser.
+/// Answers to `app_domain` and to the loopback's names, on any port, and carries what is asked of a name below `vm_domain`
+/// to the VM; any other `Host` gets a 421 (RFC 9110, 15.5.20), so that a page under a name of a stranger's cannot read
+/// this site through the visitor's browser.
 pub fn website(site: Site, control: Arc<Control>, stop: CancellationToken) -> Router {
-    let names = Arc::new(Names::new(&site.domains));
+    let names = Names::new(&site.domains);
     let secure = control.settings().website.starts_with("https://");
-    let website = Arc::new(Website { site, control, secure, streams: Streams::default(), stop });
+    let website = Arc::new(Website {
+        site,
+        control,
+        secure,
+        streams: Streams::default(),
+        visits: Room::default(),
+        names,
+        stop,
+    });
     routes::built(&website)
-        .layer(middleware::from_fn_with_state(names, host::check))
         .layer(middleware::from_fn(headers::add))
+        .layer(middleware::from_fn_with_state(website, host::dispatch))
 }

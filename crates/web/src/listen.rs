@@ -16,11 +16,13 @@ use std::{
 use axum::{Router, body::Body, http::Extensions};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_user_timeout,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +34,11 @@ const MAX_CONNECTIONS: usize = 2048;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// So long may a client leave unread what it is sent, or unacknowledged.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A connection on which nothing is sent is asked for a sign of life after so long, and again every
+/// [`KEEPALIVE_EVERY`]; after [`KEEPALIVES`] without an answer it has ended.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVES: u32 = 3;
 /// The most bytes of a request's header.
 const MAX_HEADER: usize = 16 * 1024;
 /// The pause after a failed accept, which fails again at once when the process is out of file descriptors.
@@ -45,6 +52,27 @@ impl Peer {
     /// The address; `0.0.0.0` for a request that came over no connection.
     pub(crate) fn of(extensions: &Extensions) -> IpAddr {
         extensions.get::<Self>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+    }
+}
+
+/// The connection that a request came on, for what goes on with it after HTTP: a WebSocket. [`serve`] puts it into the
+/// request's extensions.
+#[derive(Clone)]
+pub(crate) struct Carrier {
+    permit: Arc<OwnedSemaphorePermit>,
+    tasks: TaskTracker,
+    ended: CancellationToken,
+}
+
+impl Carrier {
+    /// Does `work` in the place of the connection: it counts as one, is waited for when the server stops, and is dropped
+    /// when the server cannot wait any longer.
+    pub(crate) fn go_on(self, work: impl Future<Output = ()> + Send + 'static) {
+        let Self { permit, tasks, ended } = self;
+        tasks.spawn(async move {
+            ended.run_until_cancelled(work).await;
+            drop(permit);
+        });
     }
 }
 
@@ -62,12 +90,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let connection = connection(stream, peer, router.clone(), stop.clone());
-                let ended = ended.clone();
-                connections.spawn(async move {
-                    ended.run_until_cancelled(connection).await;
-                    drop(permit);
-                });
+                let carrier =
+                    Carrier { permit: Arc::new(permit), tasks: connections.clone(), ended: ended.clone() };
+                let served = connection(stream, peer, carrier.clone(), router.clone(), stop.clone());
+                carrier.go_on(served);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an HTTP connection");
@@ -82,27 +108,40 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
     // A peer that is gone without a word acknowledges nothing; without this the kernel believes in it for a quarter of
     // an hour.
     set_tcp_user_timeout(&stream, PATIENCE.as_millis().try_into().unwrap_or(u32::MAX))?;
+    // One to which nothing is written, such as an idle WebSocket, would be believed in for ever.
+    set_socket_keepalive(&stream, true)?;
+    set_tcp_keepidle(&stream, KEEPALIVE_AFTER)?;
+    set_tcp_keepintvl(&stream, KEEPALIVE_EVERY)?;
+    set_tcp_keepcnt(&stream, KEEPALIVES)?;
     Ok((stream, Peer(peer.ip().to_canonical()), permit))
 }
 
-async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    carrier: Carrier,
+    router: Router,
+    stop: CancellationToken,
+) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(carrier.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(Patient::new(stream)), answer);
+        .serve_connection(TokioIo::new(Patient::new(stream)), answer)
+        .with_upgrades();
     tokio::pin!(connection);
     let served = async {
         tokio::select! {

@@ -16,8 +16,8 @@ use crate::{
     guard::{self, Gate},
     live,
     pages::{
-        account, activity, confirm, environments, files, help, keys, link, log_in, oidc, ops, passkeys,
-        sessions, team, tokens, vm,
+        account, activity, confirm, enter, environments, files, help, keys, link, log_in, oidc, ops,
+        passkeys, ports, sessions, team, tokens, vm,
     },
     problem::Problem,
 };
@@ -128,6 +128,7 @@ fn table() -> Vec<Row> {
         form("/vms/{vm}/label", Member, SHORT, vm::set_label),
         page("/vms/{vm}/boot", Member, vm::show_boot),
         form("/vms/{vm}/boot", Member, SHORT, vm::boot),
+        form("/vms/{vm}/ports", Member, SHORT, ports::set),
         page("/vms/{vm}/remove", Member, vm::show_remove),
         form("/vms/{vm}/remove", Member, SHORT, vm::remove),
         page("/account", Member, account::show),
@@ -156,6 +157,7 @@ fn table() -> Vec<Row> {
         page("/account/activity", Member, activity::show),
         page("/team", Member, team::show),
         page("/help", Member, help::show),
+        page("/enter", Member, enter::show),
         page("/live", Member, live::open),
         page("/live/environments", Member, live::environments),
         page("/live/vms/{vm}", Member, live::vm),

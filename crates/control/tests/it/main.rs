@@ -7,6 +7,7 @@ mod keys;
 mod lifecycle;
 mod listing;
 mod room;
+mod sites;
 mod sleep;
 mod time;
 mod web;

@@ -8,6 +8,7 @@ mod log_in;
 mod oidc;
 mod opening;
 mod passkeys;
+mod ports;
 mod schema;
 mod tokens;
 mod vms;

@@ -75,6 +75,10 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE audit SET times = 0",
     "UPDATE audit SET last_at = -1",
     "UPDATE audit SET actor = ''",
+    "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 22, 'public', 0 FROM vms",
+    "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 65536, 'public', 0 FROM vms",
+    "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 80, 'everybody', 0 FROM vms",
+    "INSERT INTO port_access (vm, port, access, set_at) VALUES ('0123456789abcdef', 80, 'public', 0)",
 ];
 
 #[tokio::test]

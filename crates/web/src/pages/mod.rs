@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod activity;
 pub(crate) mod confirm;
+pub(crate) mod enter;
 pub(crate) mod environments;
 pub(crate) mod files;
 pub(crate) mod help;
@@ -12,6 +13,7 @@ pub(crate) mod log_in;
 pub(crate) mod oidc;
 pub(crate) mod ops;
 pub(crate) mod passkeys;
+pub(crate) mod ports;
 pub(crate) mod sessions;
 pub(crate) mod team;
 pub(crate) mod tokens;

@@ -10,7 +10,10 @@ use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset, macros::format_descript
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::environments::{Wrong, show_page};
+use super::{
+    environments::{Wrong, show_page},
+    ports::Ports,
+};
 use crate::{
     Website,
     asked::Named,
@@ -36,6 +39,7 @@ struct Page {
     csrf: String,
     vm: VmView,
     plots: Vec<Plot>,
+    ports: Ports,
     until: String,
     until_wrong: String,
     title: String,
@@ -96,28 +100,41 @@ impl Plots {
 }
 
 impl Page {
-    fn new(vm: &OwnVm, member: &Member) -> Self {
+    async fn of(website: &Website, member: &Member, vm: &OwnVm) -> Result<Self, Problem> {
         let plots = plots(vm, member);
+        let ports = Ports::of(website, member, vm).await?;
         let vm = VmView::new(vm.info());
-        Self {
+        Ok(Self {
             frame: Frame::new(&member.visitor, Here::Elsewhere).live(format!("/live{}", vm.path)),
             csrf: member.visitor.token(),
             title: vm.title.clone().unwrap_or_default(),
             vm,
             plots,
+            ports,
             until: String::new(),
             until_wrong: String::new(),
             title_wrong: String::new(),
             name_wrong: String::new(),
-        }
+        })
     }
 }
 
 type Asked = (State<Arc<Website>>, Member, Named);
 
-pub(crate) async fn show(member: Member, Named(asked): Named) -> Result<Response, Problem> {
+pub(crate) async fn show((State(website), member, Named(asked)): Asked) -> Result<Response, Problem> {
     let vm = OwnVm::find(&member, &asked).await?;
-    words::show(StatusCode::OK, &Page::new(&vm, &member))
+    words::show(StatusCode::OK, &Page::of(&website, &member, &vm).await?)
+}
+
+/// The page with another answer in its part about ports.
+pub(crate) async fn show_with_ports(
+    website: &Website,
+    member: &Member,
+    vm: &OwnVm,
+    ports: Ports,
+    code: StatusCode,
+) -> Result<Response, Problem> {
+    words::show(code, &Page { ports, ..Page::of(website, member, vm).await? })
 }
 
 /// Turns it on or off, wakes it or puts it to sleep.
@@ -169,21 +186,21 @@ pub(crate) async fn snooze(
             .map(|hours| HOUR * hours.min(1000))
             .map_err(|_| "That is no number of hours."),
     };
-    let refused_until = |words: String| {
+    let refused_until = async |words: String| {
         let page = Page {
             until: words::plain(fields.get("until"), 32),
             until_wrong: words,
-            ..Page::new(&vm, &member)
+            ..Page::of(&website, &member, &vm).await?
         };
         words::show(StatusCode::UNPROCESSABLE_ENTITY, &page)
     };
     let time = match time {
         Ok(time) => time,
-        Err(wrong) => return refused_until(wrong.to_owned()),
+        Err(wrong) => return refused_until(wrong.to_owned()).await,
     };
     match member.acting.snooze_vm(vm.name(), time).await {
         Ok(()) => Ok(go(back(&fields))),
-        Err(error @ Error::TooLong) => refused_until(error.to_string()),
+        Err(error @ Error::TooLong) => refused_until(error.to_string()).await,
         Err(error) => refused(&website, &member, vm.name(), &fields, &error).await,
     }
 }
@@ -200,7 +217,8 @@ pub(crate) async fn set_label((_, member, Named(asked)): Asked, fields: Fields) 
         }
         Err(error) => {
             let title = words::plain(given, 2 * MAX_TITLE);
-            let page = Page { title, title_wrong: error.to_string(), ..Page::new(&vm, &member) };
+            let page =
+                Page { title, title_wrong: error.to_string(), ..Page::of(&website, &member, &vm).await? };
             words::show(StatusCode::UNPROCESSABLE_ENTITY, &page)
         }
     }
@@ -276,7 +294,7 @@ async fn refused(
         return show_page(website, member, code, Some(Wrong::Vm(vm.label(), words))).await;
     }
     let vm = OwnVm::find(member, &vm.to_string()).await?;
-    let mut page = Page::new(&vm, member);
+    let mut page = Page::of(website, member, &vm).await?;
     page.vm.wrong = Some(words);
     words::show(code, &page)
 }

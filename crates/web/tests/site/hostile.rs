@@ -13,7 +13,7 @@ use crate::world::{PASSWORD, World, account, key};
 async fn a_name_that_is_not_ours_is_misdirected() {
     let world = World::new().await;
     let mut browser = world.browser();
-    for host in ["evil.example", "koding.com.evil.example", "vm-0.alice.koding.kd.io", "koding.com."] {
+    for host in ["evil.example", "koding.com.evil.example", "vm-0.alice.koding.kd.io.", "koding.com."] {
         for path in ["/", "/healthz", "/nothing", "/log-in"] {
             let request = Request::get(path).header("host", host).body(Body::empty()).unwrap();
             let answer = browser.ask(request).await;

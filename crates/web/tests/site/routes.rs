@@ -21,6 +21,7 @@ GET /account/passkeys/options | Member | reads
 GET /account/passkeys/{passkey} | Member | reads
 GET /account/sessions | Member | reads
 GET /account/tokens | Member | reads
+GET /enter | Member | reads
 GET /healthz | Anybody | reads
 GET /help | Member | reads
 GET /link/{token} | Anybody | reads
@@ -70,6 +71,7 @@ POST /vms | Member | own form
 POST /vms/{vm}/always-on | Member | own form
 POST /vms/{vm}/boot | Member | own form
 POST /vms/{vm}/label | Member | own form
+POST /vms/{vm}/ports | Member | own form
 POST /vms/{vm}/power | Member | own form
 POST /vms/{vm}/remove | Member | own form
 POST /vms/{vm}/snooze | Member | own form

@@ -1,0 +1,166 @@
+//! One request to a VM and its answer back.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderValue, Method, Request, StatusCode, Uri, Version,
+        header::{CONNECTION, UPGRADE},
+        request::Parts,
+        uri::PathAndQuery,
+    },
+    response::Response,
+};
+use berth_control::{SiteEntry, Status, VisitError};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::{
+    Asks, Visit,
+    bodies::{FromVisitor, FromVm, Progress},
+    fields,
+    notice::Notice,
+    pass,
+    room::Place,
+    upgrade::Upgrading,
+};
+use crate::listen::Peer;
+
+/// After so long a window shows that the VM is waking; most wakes take less, and nobody sees that they slept.
+const SHOWN_AFTER: Duration = Duration::from_millis(700);
+/// So long anybody else is held until the VM is there.
+const HELD: Duration = Duration::from_secs(120);
+/// So long a VM may take to answer, or to take more of what it is sent.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+/// The most bytes of the header of a VM's answer.
+const MAX_HEADER: usize = 64 * 1024;
+
+impl Visit<'_> {
+    /// Takes a request to the VM and gives its answer, whose body is still to come.
+    pub(super) async fn carry(
+        &self,
+        entry: SiteEntry,
+        mut parts: Parts,
+        body: Body,
+        place: Place,
+    ) -> Result<Response, Notice> {
+        let progress = Arc::new(Progress::default());
+        let body = FromVisitor::begin(body, Arc::clone(&progress)).await.map_err(|_| Notice::malformed())?;
+        let from = Peer::of(&parts.extensions);
+        let stream = self.held(&entry, self.website.control.visit(&entry, from)).await?;
+        let upgrading = Upgrading::of(&mut parts);
+        let request = self.for_the_vm(parts, body, upgrading.as_ref());
+        let no_answer = || Notice::no_answer(self.vm, self.port, self.website);
+        let (mut sender, connection) =
+            self.speaking_http(stream, entry.clone()).await.ok_or_else(no_answer)?;
+        let answer = tokio::select! {
+            answer = sender.send_request(request) => answer.map_err(|error| {
+                tracing::debug!(vm = %self.vm, port = self.port, %error, "no answer from a site");
+                no_answer()
+            })?,
+            () = progress.stalled(ANSWERS_WITHIN) => {
+                return Err(Notice::silent(self.vm, self.port, self.website));
+            }
+        };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upgrading = upgrading.ok_or_else(no_answer)?;
+            let stop = self.website.stop.clone();
+            return Ok(upgrading.answer(answer, self.host, (connection, place), entry, stop));
+        }
+        let (mut head, body) = answer.into_parts();
+        fields::from_vm(&mut head.headers, &self.host.name);
+        let mut response = Response::new(Body::new(FromVm { body, _connection: connection, _place: place }));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        Ok(response)
+    }
+
+    /// Waits for the VM, as long as whoever asks can be made to wait without a word.
+    async fn held<T>(
+        &self,
+        entry: &SiteEntry,
+        visiting: impl Future<Output = Result<T, VisitError>>,
+    ) -> Result<T, Notice> {
+        let control = &self.website.control;
+        let wakes = control.site_status(entry) != Status::Running;
+        let shown = wakes && self.asks == Asks::Window;
+        let allowed = async {
+            tokio::select! {
+                visited = visiting => visited.map_err(|error| Notice::of(&error, self.port, self.website)),
+                () = entry.ended() => Err(Notice::missing()),
+            }
+        };
+        match timeout(if shown { SHOWN_AFTER } else { HELD }, allowed).await {
+            Ok(visited) => visited,
+            Err(_) if shown => Err(Notice::waking(self.vm, control.site_status(entry), self.website)),
+            Err(_) => Err(Notice::not_awake_yet(self.vm, self.website)),
+        }
+    }
+
+    /// The request as the VM gets it: by its path, with what this server says of the visitor, on a connection for it
+    /// alone.
+    fn for_the_vm(
+        &self,
+        mut parts: Parts,
+        body: FromVisitor,
+        upgrading: Option<&Upgrading>,
+    ) -> Request<FromVisitor> {
+        let peer = Peer::of(&parts.extensions);
+        fields::to_vm(&mut parts.headers, peer, pass::scheme(self.website));
+        let alone = match upgrading {
+            Some(upgrading) => {
+                parts.headers.insert(UPGRADE, upgrading.protocol().clone());
+                HeaderValue::from_static("upgrade")
+            }
+            None => HeaderValue::from_static("close"),
+        };
+        parts.headers.insert(CONNECTION, alone);
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = match parts.uri.path_and_query() {
+            Some(path) => Uri::from(path.clone()),
+            None => Uri::from(PathAndQuery::from_static("/")),
+        };
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = parts.headers;
+        request
+    }
+
+    /// A connection on which one request can be sent, and what carries it: until it is dropped, or the visitor may see
+    /// the site no longer.
+    async fn speaking_http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        entry: SiteEntry,
+    ) -> Option<(http1::SendRequest<FromVisitor>, AbortOnDropHandle<()>)> {
+        let mut http = http1::Builder::new();
+        http.max_buf_size(MAX_HEADER);
+        let (sender, connection) = http.handshake::<_, FromVisitor>(TokioIo::new(stream)).await.ok()?;
+        let carried = async move {
+            tokio::select! {
+                ended = connection.with_upgrades() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection to a site ended early");
+                    }
+                }
+                () = entry.ended() => {}
+            }
+        };
+        // Tracked by its handle alone: whoever drops that ends it.
+        Some((sender, AbortOnDropHandle::new(TaskTracker::new().spawn(carried))))
+    }
+}
+
+/// Whether a request may ask to change the protocol.
+pub(super) fn may_upgrade(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_11 && parts.method == Method::GET
+}
+
+/// The answer of a VM, before anything of it is passed on.
+pub(super) type Answer = hyper::Response<Incoming>;
