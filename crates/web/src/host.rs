@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header::HOST, uri::Authority},
+    http::{HeaderValue, Method, StatusCode, header::HOST, uri::Authority},
     middleware::Next,
     response::Response,
 };
@@ -81,22 +81,17 @@ impl Names {
         let Ok(host) = Authority::try_from(host.as_bytes()) else {
             return Err((StatusCode::BAD_REQUEST, "The Host of this request is not a host name."));
         };
+        let asked = request.uri();
+        if asked.authority().is_some() && asked.scheme().is_none() && request.method() != Method::CONNECT {
+            return Err((StatusCode::BAD_REQUEST, "The address of this request is none (RFC 9112, 3.2)."));
+        }
         let whose = self.whose(&host);
         // A request line with a full address overrides the header (RFC 9112, 3.2.2), so both are looked at.
-        let agrees = request.uri().authority().is_none_or(|asked| self.whose(asked) == whose);
+        let agrees = asked.authority().is_none_or(|asked| self.whose(asked) == whose);
         match whose {
             Whose::Own | Whose::Vms(_) if agrees => Ok(whose),
             _ => Err((StatusCode::MISDIRECTED_REQUEST, "There is no site of this name here.")),
         }
-    }
-}
-
-/// Lets a request through if it is this site's.
-pub(crate) async fn check(State(names): State<Arc<Names>>, request: Request, next: Next) -> Response {
-    match names.whose_request(&request) {
-        Ok(Whose::Own) => next.run(request).await,
-        Ok(_) => refuse(&request, (StatusCode::MISDIRECTED_REQUEST, "There is no site of this name here.")),
-        Err(refusal) => refuse(&request, refusal),
     }
 }
 

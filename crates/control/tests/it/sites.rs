@@ -168,7 +168,7 @@ async fn nobody_makes_a_ticket_or_a_pass_of_another_session() {
 
 #[tokio::test]
 async fn a_pass_is_dead_with_its_session_and_after_its_time() {
-    let time = Time::stop();
+    let _stopped = Time::stop();
     let (world, ..) = World::with(time::settings()).await.peopled().await;
     let (first, second) =
         (world.log_in_by_link("alice").await.login, world.log_in_by_link("alice").await.login);

@@ -206,7 +206,10 @@ pub(crate) async fn snooze(
 }
 
 /// Gives it a label, or none.
-pub(crate) async fn set_label((_, member, Named(asked)): Asked, fields: Fields) -> Result<Response, Problem> {
+pub(crate) async fn set_label(
+    (State(website), member, Named(asked)): Asked,
+    fields: Fields,
+) -> Result<Response, Problem> {
     let vm = OwnVm::find(&member, &asked).await?;
     let given = fields.get("label").trim();
     let title = if given.is_empty() { Ok(None) } else { given.parse::<Title>().map(Some) };
