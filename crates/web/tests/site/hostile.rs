@@ -86,7 +86,7 @@ fn harmless(body: &str, what: &str) {
 }
 
 /// Every field that a form of this site has. One that a template has and this list has not fails a test below.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 23] = [
     "name",
     "password",
     "old",
@@ -108,6 +108,8 @@ const FIELDS: [&str; 21] = [
     "q",
     "state",
     "kind",
+    "port",
+    "access",
 ];
 
 #[test]
