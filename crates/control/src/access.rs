@@ -17,6 +17,7 @@ use crate::{
     actor::Actor,
     clock::Clock,
     error::{EntryError, LoginError},
+    metrics::Door,
     revocation::Revocation,
     sites::{SiteRefusal, SiteVisitor},
 };
@@ -192,15 +193,18 @@ impl Control {
             LoginError::Unavailable
         })?;
         let Some(row) = row.filter(|row| row.key == *key) else {
+            self.tools.metrics.tried(Door::Ssh, false);
             return Err(self.unknown(key));
         };
         let now = OffsetDateTime::now_utc();
-        row.options.permits(from, now).map_err(|refused| match (refused, row.options.expires) {
-            (NotPermitted::Expired, Some(on)) => LoginError::Expired { on, website: website() },
-            (NotPermitted::Expired, None) | (NotPermitted::Address, _) => {
-                LoginError::WrongAddress { website: website() }
-            }
-        })?;
+        row.options.permits(from, now).inspect_err(|_| self.tools.metrics.tried(Door::Ssh, false)).map_err(
+            |refused| match (refused, row.options.expires) {
+                (NotPermitted::Expired, Some(on)) => LoginError::Expired { on, website: website() },
+                (NotPermitted::Expired, None) | (NotPermitted::Address, _) => {
+                    LoginError::WrongAddress { website: website() }
+                }
+            },
+        )?;
         let login =
             Login { account: row.account, fingerprint, from, expires: row.options.expires, revocation };
         let used =
@@ -211,6 +215,7 @@ impl Control {
             Ok(false) => return Err(self.unknown(key)),
             Err(cause) => error!(error = %cause, "the use of a key was not written down"),
         }
+        self.tools.metrics.tried(Door::Ssh, true);
         Ok(login)
     }
 

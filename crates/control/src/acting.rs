@@ -6,10 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_model::{AccountName, VmName};
-use berth_store::{AuditKind, OwnLimits, Scope};
+use berth_store::{AuditId, AuditKind, OwnLimits, Scope};
 use tokio::sync::mpsc;
 
-use crate::{AddedKey, Control, KeyInfo, Progress, VmInfo, actor::Actor, error::Error, web_error::WebError};
+use crate::{
+    AddedKey, AuditInfo, Control, KeyInfo, Progress, VmInfo, actor::Actor, error::Error, web_error::WebError,
+};
 
 /// Somebody who acts. See the module.
 #[derive(Clone)]
@@ -93,6 +95,19 @@ impl Acting {
         let key = self.control.remove_key(account, which).await?;
         self.note(AuditKind::KeyRemoved, account, key.fingerprint.to_string(), key.label.clone()).await;
         Ok(key)
+    }
+
+    /// As [`Control::activity`].
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn activity(
+        &self,
+        account: &AccountName,
+        before: Option<AuditId>,
+    ) -> Result<Vec<AuditInfo>, Error> {
+        self.must_be_for(Scope::AccountRead, account)?;
+        self.control.activity_of(account, before).await
     }
 
     /// As [`Control::vms`]; all, where operators ask for no account's, and one's own, where members do.

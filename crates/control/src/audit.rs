@@ -64,7 +64,14 @@ impl Control {
     /// # Errors
     /// The store fails.
     pub async fn activity(&self, login: &WebLogin, before: Option<AuditId>) -> Result<Vec<AuditInfo>, Error> {
-        let own = login.account();
+        self.activity_of(login.account(), before).await
+    }
+
+    pub(crate) async fn activity_of(
+        &self,
+        own: &AccountName,
+        before: Option<AuditId>,
+    ) -> Result<Vec<AuditInfo>, Error> {
         let query = AuditQuery { about: Some(own.clone()), before, ..AuditQuery::default() };
         let mut lines: Vec<AuditInfo> =
             self.store.audit(&query).await?.into_iter().map(AuditInfo::from).collect();

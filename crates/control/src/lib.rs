@@ -34,6 +34,7 @@ mod idle;
 mod keys;
 mod lifecycle;
 mod listing;
+mod metrics;
 mod oidc;
 mod presence;
 mod revocation;
@@ -102,6 +103,7 @@ pub use web_session::{Client, NewSession, SESSION_LIFE, SessionInfo, WebLogin};
 pub use webauthn::{Assertion, NewCredential, PasskeyError};
 
 use crate::{
+    metrics::Metrics,
     presence::Presence,
     revocation::Revocations,
     room::Room,
@@ -141,6 +143,7 @@ impl Control {
             handles: Handles::default(),
             room: Room::new(memory),
             presence: Presence::new(settings.clock),
+            metrics: Metrics::new(),
         });
         let control = Arc::new(Self {
             since: settings.clock.now(),

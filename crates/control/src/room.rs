@@ -83,6 +83,12 @@ impl Room {
         }
     }
 
+    /// How much there is for all together, and how much of it is taken.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.memory, inner.used())
+    }
+
     /// Waits for a place for a VM. `give_way` puts the longest idle VM to sleep and says whether there was one.
     ///
     /// # Errors

@@ -29,9 +29,23 @@ pub enum Status {
     Removing,
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Status {
+    /// All of them.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Running,
+        Self::Asleep,
+        Self::Waking,
+        Self::Starting,
+        Self::Stopping,
+        Self::Off,
+        Self::Failed,
+        Self::Removing,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Status::Running => "running",
             Status::Asleep => "asleep",
             Status::Waking => "waking",
@@ -40,7 +54,13 @@ impl fmt::Display for Status {
             Status::Off => "off",
             Status::Failed => "failed",
             Status::Removing => "removing",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

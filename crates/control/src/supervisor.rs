@@ -49,6 +49,7 @@ use crate::{
     history::History,
     idle::{Use, UseKind},
     lifecycle::{Effect, Event, Refusal, State, step},
+    metrics::Metrics,
     presence::Presence,
     room::{Queued, Room},
     settings::Settings,
@@ -248,6 +249,7 @@ pub(crate) struct Tools {
     pub(crate) handles: Handles,
     pub(crate) room: Room,
     pub(crate) presence: Presence,
+    pub(crate) metrics: Metrics,
 }
 
 /// The task's own state.

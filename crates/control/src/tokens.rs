@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     error::Error,
     keys::KeyUse,
+    metrics::Door,
     revocation::Revocation,
     web_error::WebError,
     web_session::{SECRET_LEN, WebLogin, new_secret},
@@ -166,13 +167,15 @@ impl Control {
         // Before the look into the store: a removal after that look finds this revocation.
         let revocation = self.web.sessions.of(&hash);
         let (clock, now) = (self.settings.clock, self.settings.clock.now());
-        let Some(token) = self.store.token(hash).await? else { return Ok(None) };
-        if token.expires_at.is_some_and(|expires| expires <= now) {
+        let found = self.store.token(hash).await?;
+        let Some(token) = found.filter(|token| token.expires_at.is_none_or(|expires| expires > now)) else {
+            self.tools.metrics.tried(Door::Api, false);
             return Ok(None);
-        }
+        };
         let login = ApiLogin { token, from, clock, revocation };
         let used = login.token.last_used;
         if used.is_none_or(|used| now - used.at >= USED_EVERY || used.from != from) {
+            self.tools.metrics.tried(Door::Api, true);
             let label = login.token.label.clone();
             let event = login.actor().event(AuditKind::LogIn, login.account(), label, "token".to_owned());
             if let Err(error) = self.store.touch_token(login.token.id, from, &event, now).await {

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     Control,
     error::Error,
+    metrics::Door,
     web_error::WebError,
     web_oidc::OidcInfo,
     web_passkeys::PasskeyInfo,
@@ -100,6 +101,7 @@ impl Control {
     /// The same work whether there is such an account or not. A name that no account has is not written down: it may be
     /// a password in the wrong field.
     async fn note_refused(&self, account: Option<AccountName>, client: Client<'_>) {
+        self.tools.metrics.tried(Door::Web, false);
         let known = match &account {
             Some(account) => self.store.account_exists(account).await.unwrap_or(false),
             None => false,
@@ -117,6 +119,7 @@ impl Control {
     }
 
     pub(crate) async fn logged_in(&self, opening: Opening, begun: BegunSession) -> NewSession {
+        self.tools.metrics.tried(Door::Web, true);
         let new = self.begun(opening, begun);
         let detail = new.login.way().as_str().to_owned();
         self.note_of(&new.login, AuditKind::LogIn, detail).await;

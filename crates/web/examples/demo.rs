@@ -57,6 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         domains,
         ssh_port: 22,
         gateway_fingerprint: "SHA256:u9Yx0mCz8pT5aQm1f0k3bq2rV7w8L6dS4hJ9nK1eXyA".into(),
+        metrics_on_loopback: true,
     };
     let stop = CancellationToken::new();
     let router = website(site, demo.control.clone(), stop.clone());

@@ -5,6 +5,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
 };
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use crate::problem::Problem;
 
 /// The most fields of a form; ours have less than ten.
 const MAX_FIELDS: usize = 64;
-/// How long a client may take to send a form.
+/// How long a client may take to send what it sends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The fields of a form whose token was right: the guard puts it into the request.
@@ -34,18 +35,7 @@ impl Fields {
                 "Send it as application/x-www-form-urlencoded.",
             ));
         }
-        let read = timeout(PATIENCE, Limited::new(body, most).collect()).await;
-        let bytes = match read {
-            Ok(Ok(read)) => read.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::too_large(most)),
-            Ok(Err(_)) => {
-                return Err(Problem::new(StatusCode::BAD_REQUEST, "The form was cut off.", "Send it again."));
-            }
-            Err(_) => {
-                let what = "The form took too long to arrive.";
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, what, "Send it again."));
-            }
-        };
+        let bytes = read_body(body, most).await?;
         let fields: Vec<_> = form_urlencoded::parse(&bytes).into_owned().take(MAX_FIELDS + 1).collect();
         if fields.len() > MAX_FIELDS {
             let what = "The form has more fields than any form here.";
@@ -70,6 +60,24 @@ impl Fields {
     /// Every field of this name.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The whole of a body of at most `most` bytes.
+///
+/// # Errors
+/// It is longer, is cut off, or takes too long.
+pub(crate) async fn read_body(body: Body, most: usize) -> Result<Bytes, Problem> {
+    match timeout(PATIENCE, Limited::new(body, most).collect()).await {
+        Ok(Ok(read)) => Ok(read.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(most)),
+        Ok(Err(_)) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "What was sent was cut off.", "Send it again."))
+        }
+        Err(_) => {
+            let what = "What was sent took too long to arrive.";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, what, "Send it again."))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What stands before every route: who may, and whether the form is ours.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -12,8 +12,9 @@ use axum::{
 use futures::FutureExt;
 
 use crate::{
-    Website,
+    Website, api,
     fields::Fields,
+    metrics::{self, Asked},
     origin,
     problem::Problem,
     routes::{Forms, Who},
@@ -28,10 +29,23 @@ pub(crate) struct Gate {
     pub(crate) website: Arc<Website>,
     pub(crate) who: Who,
     pub(crate) forms: Forms,
+    /// What the route is counted as.
+    pub(crate) asked: Asked,
 }
 
 /// Lets a request through that keeps the rules, and shows what went wrong in the visitor's own frame.
 pub(crate) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let response = match gate.who {
+        Who::Token(scope) => api::gate::pass(&gate, scope, request, next).await,
+        Who::Monitor => metrics::pass(&gate, request, next).await,
+        Who::Anybody | Who::Member | Who::Operator => pass_visitor(&gate, request, next).await,
+    };
+    gate.website.metrics.answered(&gate.asked, response.status(), began.elapsed());
+    response
+}
+
+async fn pass_visitor(gate: &Gate, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let visitor = match Visitor::of(&gate.website, &parts).await {
         Ok(visitor) => visitor,

@@ -14,6 +14,7 @@
 //! requests are on their way to a VM. A stream is part of its response: when the connection goes, so does all that it
 //! held.
 
+mod api;
 mod asked;
 mod assets;
 mod cookies;
@@ -24,6 +25,7 @@ mod headers;
 mod host;
 mod listen;
 mod live;
+mod metrics;
 mod origin;
 mod own_vm;
 mod pager;
@@ -32,6 +34,7 @@ mod plot;
 mod problem;
 mod routes;
 mod sites;
+mod slots;
 mod trail;
 mod views;
 mod visitor;
@@ -48,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 pub use listen::{Peer, serve};
 pub use routes::{Forms, Route, Who, routes};
 
-use crate::{host::Names, live::Streams, sites::Room};
+use crate::{host::Names, metrics::Metrics, sites::Room, slots::Slots};
 
 /// What the pages say about this installation.
 #[derive(Debug, Clone)]
@@ -59,6 +62,9 @@ pub struct Site {
     pub ssh_port: u16,
     /// The SHA256 fingerprint of the gateway's host key, as ssh prints it.
     pub gateway_fingerprint: String,
+    /// Whether `/metrics` is open to programs on this machine that come without a token. A proxy on this machine that does
+    /// not say for whom it asks would open it to everybody.
+    pub metrics_on_loopback: bool,
 }
 
 /// What every page needs.
@@ -67,7 +73,11 @@ pub(crate) struct Website {
     control: Arc<Control>,
     /// People reach it by https, so cookies can be kept to that.
     secure: bool,
-    streams: Streams,
+    /// Live streams.
+    streams: Slots,
+    /// Requests of programs.
+    calls: Slots,
+    metrics: Metrics,
     /// How many requests are on their way to VMs.
     visits: Room,
     names: Names,
@@ -82,15 +92,9 @@ pub(crate) struct Website {
 pub fn website(site: Site, control: Arc<Control>, stop: CancellationToken) -> Router {
     let names = Names::new(&site.domains);
     let secure = control.settings().website.starts_with("https://");
-    let website = Arc::new(Website {
-        site,
-        control,
-        secure,
-        streams: Streams::default(),
-        visits: Room::default(),
-        names,
-        stop,
-    });
+    let (streams, calls) = (Slots::new(live::MAX_STREAMS), Slots::new(api::gate::MAX_UNDER_WAY));
+    let (metrics, visits) = (Metrics::new(&control), Room::default());
+    let website = Arc::new(Website { site, control, secure, streams, calls, metrics, visits, names, stop });
     routes::built(&website)
         .layer(middleware::from_fn(headers::add))
         .layer(middleware::from_fn_with_state(website, host::dispatch))

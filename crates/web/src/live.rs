@@ -4,12 +4,7 @@
 //! A stream is the body of a response and nothing besides: no task, no queue. When its connection ends, for whatever
 //! reason (see [`crate::listen`]), it is dropped, and the site is not open any more.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use askama::Template;
 use axum::{
@@ -19,7 +14,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use berth_control::SiteOpen;
-use berth_model::AccountName;
 use bytes::Bytes;
 use futures::stream;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -34,6 +28,7 @@ use crate::{
         vm::{Live, Plots},
     },
     problem::Problem,
+    slots::Slot,
     visitor::Member,
 };
 
@@ -44,41 +39,7 @@ const BEAT: Duration = Duration::from_secs(10);
 /// Drawings are looked at again this often.
 const DRAW: Duration = Duration::from_secs(15);
 /// So many pages may one account have open.
-const MAX_STREAMS: usize = 32;
-
-/// How many streams each account has open.
-#[derive(Clone, Default)]
-pub(crate) struct Streams(Arc<Mutex<HashMap<AccountName, usize>>>);
-
-/// One of them.
-struct Slot {
-    streams: Streams,
-    account: AccountName,
-}
-
-impl Streams {
-    fn open(&self, account: &AccountName) -> Option<Slot> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(account.clone()).or_default();
-        if *count >= MAX_STREAMS {
-            return None;
-        }
-        *count += 1;
-        Some(Slot { streams: self.clone(), account: account.clone() })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.account) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.account);
-            }
-        }
-    }
-}
+pub(crate) const MAX_STREAMS: usize = 32;
 
 /// What a page shows that changes.
 enum Watched {

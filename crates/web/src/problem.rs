@@ -72,8 +72,17 @@ impl Problem {
     }
 
     pub(crate) fn too_large(most: usize) -> Self {
-        let what = format!("That is more than {} KiB, too much for this form.", most / 1024);
+        let what = format!("That is more than {} KiB, too much for this.", most / 1024);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, what, "Nothing was done. Send less.")
+    }
+
+    /// A body of an operation that is something else.
+    pub(crate) fn not_json() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body is not said to be JSON.",
+            "Send it as application/json.",
+        )
     }
 
     pub(crate) fn log_in() -> Self {

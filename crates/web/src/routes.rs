@@ -6,15 +6,20 @@ use std::{fmt, sync::Arc};
 use axum::{
     Router,
     handler::Handler,
-    http::Method,
+    http::{Method, Uri},
     middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
 
+use berth_control::Scope;
+
 use crate::{
     Website,
+    api::{self, Refusal, operation::Operation},
     guard::{self, Gate},
     live,
+    metrics::{self, Asked},
     pages::{
         account, activity, confirm, enter, environments, files, help, keys, link, log_in, oidc, ops,
         passkeys, ports, sessions, team, tokens, vm,
@@ -31,6 +36,11 @@ pub enum Who {
     Member,
     /// Somebody who runs this Berth. For others there is no such page.
     Operator,
+    /// A program with a token that is for this. Cookies count for nothing here.
+    Token(Scope),
+    /// Whatever watches this server: a program with an operator's token for reading, or one on this machine where the
+    /// operator says so. Cookies count for nothing here.
+    Monitor,
 }
 
 /// What a form must prove before it is acted on.
@@ -44,6 +54,11 @@ pub enum Forms {
     /// That a page of this site made it: by the browser's word (`Origin`, `Sec-Fetch-Site`) and by the token that was
     /// in it. It has at most so many bytes.
     Own {
+        /// The most bytes of its body.
+        most: usize,
+    },
+    /// Nothing beside its token, which no browser sends by itself. It is JSON of at most so many bytes.
+    Token {
         /// The most bytes of its body.
         most: usize,
     },
@@ -68,6 +83,7 @@ impl fmt::Display for Route {
             Forms::None => "reads",
             Forms::Asked => "asked answer",
             Forms::Own { .. } => "own form",
+            Forms::Token { .. } => "with its token",
         };
         write!(f, "{} {} | {:?} | {forms}", self.method, self.path, self.who)
     }
@@ -79,37 +95,51 @@ pub fn routes() -> Vec<Route> {
     table().into_iter().map(|row| row.route).collect()
 }
 
-struct Row {
-    route: Route,
-    answer: MethodRouter<Arc<Website>>,
+pub(crate) struct Row {
+    pub(crate) route: Route,
+    pub(crate) answer: MethodRouter<Arc<Website>>,
+    /// What the document says of it, for the API.
+    pub(crate) operation: Option<Operation>,
+}
+
+impl Row {
+    /// The same with another bound of its body.
+    pub(crate) fn with_most(mut self, most: usize) -> Self {
+        if let Forms::Own { most: bound } | Forms::Token { most: bound } = &mut self.route.forms {
+            *bound = most;
+        }
+        self
+    }
 }
 
 /// The most bytes of a form with a few lines in it.
-const SHORT: usize = 8 * 1024;
+pub(crate) const SHORT: usize = 8 * 1024;
 /// The most bytes of a form with what a browser says of a passkey in it, which triples on the way.
 const CREDENTIAL: usize = 64 * 1024;
 /// The most bytes of a form with a paste of keys in it: 64 KiB, which may triple on the way.
-const PASTE: usize = 200 * 1024;
+pub(crate) const PASTE: usize = 200 * 1024;
 
 fn page<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
     let route = Route { method: Method::GET, path, who, forms: Forms::None };
-    Row { route, answer: on(MethodFilter::GET, answer) }
+    Row { route, answer: on(MethodFilter::GET, answer), operation: None }
 }
 
 fn form<T: 'static>(path: &'static str, who: Who, most: usize, answer: impl Handler<T, Arc<Website>>) -> Row {
     let route = Route { method: Method::POST, path, who, forms: Forms::Own { most } };
-    Row { route, answer: on(MethodFilter::POST, answer) }
+    Row { route, answer: on(MethodFilter::POST, answer), operation: None }
 }
 
 fn answer<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
     let route = Route { method: Method::GET, path, who, forms: Forms::Asked };
-    Row { route, answer: on(MethodFilter::GET, answer) }
+    Row { route, answer: on(MethodFilter::GET, answer), operation: None }
 }
 
-fn table() -> Vec<Row> {
-    use Who::{Anybody, Member, Operator};
+/// All rows.
+pub(crate) fn table() -> Vec<Row> {
+    use Who::{Anybody, Member, Monitor, Operator};
     let mut rows = vec![
         page("/healthz", Anybody, files::health),
+        page("/metrics", Monitor, metrics::show),
         page("/", Anybody, environments::show),
         page("/log-in", Anybody, log_in::show),
         form("/log-in", Anybody, SHORT, log_in::by_password),
@@ -162,6 +192,8 @@ fn table() -> Vec<Row> {
         page("/live/environments", Member, live::environments),
         page("/live/vms/{vm}", Member, live::vm),
         page("/live/keys", Member, live::keys),
+        page("/api", Anybody, api::reference::show),
+        page("/api/openapi.json", Anybody, api::document::show),
         page("/ops", Operator, ops::accounts::show),
         form("/ops/invitations", Operator, SHORT, ops::accounts::invite),
         form("/ops/invitations/{invitation}/remove", Operator, SHORT, ops::accounts::remove_invitation),
@@ -175,33 +207,56 @@ fn table() -> Vec<Row> {
         page("/ops/vms", Operator, ops::vms::show),
         page("/ops/audit", Operator, ops::audit::show),
     ];
+    rows.extend(api::table::rows());
     rows.extend(files::assets().map(|(path, answer)| Row {
         route: Route { method: Method::GET, path, who: Anybody, forms: Forms::None },
         answer,
+        operation: None,
     }));
     rows
 }
 
 /// The router of the table. What is in no row is a page that says so.
 pub(crate) fn built(website: &Arc<Website>) -> Router {
-    let gate = |who, forms| {
-        let gate = Arc::new(Gate { website: Arc::clone(website), who, forms });
+    let gate = |who, forms, asked| {
+        let gate = Arc::new(Gate { website: Arc::clone(website), who, forms, asked });
         from_fn_with_state(gate, guard::pass)
     };
     let mut router = Router::new();
-    for Row { route, answer } in table() {
-        router = router.route(route.path, answer.route_layer(gate(route.who, route.forms)));
+    for Row { route, answer, .. } in table() {
+        let asked = Asked { method: word(&route.method), route: route.path };
+        router = router.route(route.path, answer.route_layer(gate(route.who, route.forms, asked)));
     }
     router
-        .fallback(missing.layer(gate(Who::Anybody, Forms::None)))
-        .method_not_allowed_fallback(wrong_method.layer(gate(Who::Anybody, Forms::None)))
+        .fallback(missing.layer(gate(Who::Anybody, Forms::None, Asked::NOWHERE)))
+        .method_not_allowed_fallback(wrong_method.layer(gate(Who::Anybody, Forms::None, Asked::NOWHERE)))
         .with_state(Arc::clone(website))
 }
 
-async fn missing() -> Problem {
-    Problem::missing()
+/// The name of a method of the table.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "any",
+    }
 }
 
-async fn wrong_method() -> Problem {
-    Problem::wrong_method()
+async fn missing(asked: Uri) -> Response {
+    if is_api(&asked) { Refusal::missing().into_response() } else { Problem::missing().into_response() }
+}
+
+async fn wrong_method(asked: Uri) -> Response {
+    if is_api(&asked) {
+        Refusal::wrong_method().into_response()
+    } else {
+        Problem::wrong_method().into_response()
+    }
+}
+
+/// Whether programs ask here, which are told in JSON.
+fn is_api(asked: &Uri) -> bool {
+    asked.path().starts_with("/api/")
 }

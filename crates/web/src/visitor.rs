@@ -16,7 +16,7 @@ use berth_model::{AccountName, Secret};
 use rand::distr::{Alphanumeric, SampleString};
 use subtle::ConstantTimeEq;
 
-use crate::{Website, cookies::Cookie, listen::Peer, problem::Problem};
+use crate::{Website, api::gate::has_token, cookies::Cookie, listen::Peer, problem::Problem};
 
 /// So much of what a browser says of itself is looked at.
 const MAX_USER_AGENT: usize = 256;
@@ -74,7 +74,9 @@ impl Visitor {
     pub(crate) async fn of(website: &Website, request: &Parts) -> Result<Self, Problem> {
         let (headers, secure) = (&request.headers, website.secure);
         let peer = Peer::of(&request.extensions);
-        let login = match Cookie::LogIn.read(headers, secure) {
+        // Who comes with a token comes as a program, and is nobody on the pages.
+        let cookie = Cookie::LogIn.read(headers, secure).filter(|_| !has_token(headers));
+        let login = match cookie {
             Some(cookie) => website.control.web_login(&Secret::new(cookie), peer).await?,
             None => None,
         };

@@ -166,6 +166,7 @@ fn spawn(
         domains: domains.clone(),
         ssh_port: doors.ssh_port(),
         gateway_fingerprint: fingerprint(&doors.host_key)?,
+        metrics_on_loopback: config.http.metrics_on_loopback,
     };
     let router = berth_web::website(site, Arc::clone(control), stop.clone());
     for listener in doors.http {

@@ -14,11 +14,17 @@ pub(crate) struct Http {
     pub(crate) listen: Vec<SocketAddr>,
     /// The website's address as members type it. Empty: `app_domain` and the port of the first address.
     pub(crate) url: String,
+    /// Whether programs on this machine may read the metrics without a token.
+    pub(crate) metrics_on_loopback: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))], url: String::new() }
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            url: String::new(),
+            metrics_on_loopback: false,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     guest::{authorized_keys, broken, guest_of},
     idle::{Use, UseKind},
     lifecycle::{Event, State},
+    metrics::CameUp,
     room::Queued,
     why::SleptFor,
 };
@@ -58,6 +59,7 @@ impl Job {
         let used = self.activity.used();
         let result = self.tools.engine.sleep(&self.id).await;
         if result.is_ok() {
+            self.tools.metrics.slept();
             self.write_used(used.as_ref()).await;
             let what = serde_json::to_string(&why).unwrap_or_default();
             let noted = Noted { at: self.tools.settings.clock.now(), what };
@@ -103,11 +105,22 @@ impl Job {
             self.tools.store.set_turned_off(self.id, false).await.map_err(broken)?;
         }
         self.enter_room().await?;
+        let mut how = came_up(&observed);
         let began = Instant::now();
         self.tools.engine.create(&self.id, &self.spec).await?;
         let boots = matches!(observed, Observed::Missing | Observed::Off { .. })
             && matches!(self.tools.engine.observe(&self.id).await?, Observed::Off { .. });
-        self.tools.engine.start(&self.id, &self.spec, &guest).await?;
+        if boots {
+            how = how.map(|_| CameUp::Booted);
+        }
+        let started = self.tools.engine.start(&self.id, &self.spec, &guest).await;
+        if let Some(how) = how {
+            match &started {
+                Ok(()) => self.tools.metrics.came_up(how, began.elapsed()),
+                Err(_) => self.tools.metrics.did_not_come_up(how),
+            }
+        }
+        started?;
         if observed == Observed::Missing {
             self.activity.note(UseKind::Started);
             self.write_used(self.activity.used().as_ref()).await;
@@ -159,6 +172,17 @@ impl Job {
     async fn try_remove(&self) -> Result<(), EngineError> {
         self.tools.engine.remove(&self.id).await?;
         self.tools.store.finish_removing(self.id, OffsetDateTime::now_utc()).await.map(|_| ()).map_err(broken)
+    }
+}
+
+/// How a VM that is found so comes up; `None` for one that is on its way already. One without a disk is forked where its
+/// image is ready for that, and boots else.
+fn came_up(observed: &Observed) -> Option<CameUp> {
+    match observed {
+        Observed::Missing => Some(CameUp::Forked),
+        Observed::Off { .. } => Some(CameUp::Booted),
+        Observed::Asleep { .. } => Some(CameUp::Woken),
+        Observed::Waking | Observed::Booting | Observed::Running | Observed::Stopping => None,
     }
 }
 

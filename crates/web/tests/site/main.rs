@@ -1,11 +1,13 @@
 //! The whole router in process, and the connection loop over loopback.
 #![cfg(test)]
 
+mod api;
 mod hostile;
 mod issuer;
 mod listen;
 mod live;
 mod many;
+mod metrics;
 mod oidc;
 mod ops;
 mod pages;

@@ -10,6 +10,11 @@ use crate::world::{Browser, World};
 
 /// The table as it was agreed on. A new route is added here by somebody who has thought about who may and whose form.
 const AGREED: &str = "
+DELETE /api/v1/accounts/{account} | Token(OpsWrite) | with its token
+DELETE /api/v1/accounts/{account}/keys/{key} | Token(OpsWrite) | with its token
+DELETE /api/v1/invitations/{invitation} | Token(OpsWrite) | with its token
+DELETE /api/v1/keys/{key} | Token(KeysWrite) | with its token
+DELETE /api/v1/vms/{vm} | Token(VmsWrite) | with its token
 GET / | Anybody | reads
 GET /account | Member | reads
 GET /account/activity | Member | reads
@@ -21,6 +26,24 @@ GET /account/passkeys/options | Member | reads
 GET /account/passkeys/{passkey} | Member | reads
 GET /account/sessions | Member | reads
 GET /account/tokens | Member | reads
+GET /api | Anybody | reads
+GET /api/openapi.json | Anybody | reads
+GET /api/v1/account | Token(AccountRead) | reads
+GET /api/v1/account/activity | Token(AccountRead) | reads
+GET /api/v1/accounts | Token(OpsRead) | reads
+GET /api/v1/accounts/{account} | Token(OpsRead) | reads
+GET /api/v1/accounts/{account}/keys | Token(OpsRead) | reads
+GET /api/v1/accounts/{account}/limits | Token(OpsRead) | reads
+GET /api/v1/accounts/{account}/vms | Token(OpsRead) | reads
+GET /api/v1/all-vms | Token(OpsRead) | reads
+GET /api/v1/audit | Token(OpsRead) | reads
+GET /api/v1/connections | Token(OpsRead) | reads
+GET /api/v1/invitations | Token(OpsRead) | reads
+GET /api/v1/keys | Token(KeysRead) | reads
+GET /api/v1/vms | Token(VmsRead) | reads
+GET /api/v1/vms/{vm} | Token(VmsRead) | reads
+GET /api/v1/vms/{vm}/boot-log | Token(VmsRead) | reads
+GET /api/v1/vms/{vm}/why | Token(VmsRead) | reads
 GET /enter | Member | reads
 GET /healthz | Anybody | reads
 GET /help | Member | reads
@@ -32,6 +55,7 @@ GET /live/vms/{vm} | Member | reads
 GET /log-in | Anybody | reads
 GET /log-in/oidc | Anybody | asked answer
 GET /log-in/passkey/options | Anybody | reads
+GET /metrics | Monitor | reads
 GET /ops | Operator | reads
 GET /ops/accounts/{account} | Operator | reads
 GET /ops/audit | Operator | reads
@@ -56,6 +80,16 @@ POST /account/sessions/end-others | Member | own form
 POST /account/sessions/{session}/end | Member | own form
 POST /account/tokens | Member | own form
 POST /account/tokens/{token}/remove | Member | own form
+POST /api/v1/accounts | Token(OpsWrite) | with its token
+POST /api/v1/accounts/{account}/keys | Token(OpsWrite) | with its token
+POST /api/v1/accounts/{account}/links | Token(OpsWrite) | with its token
+POST /api/v1/accounts/{account}/vms | Token(OpsWrite) | with its token
+POST /api/v1/invitations | Token(OpsWrite) | with its token
+POST /api/v1/keys | Token(KeysWrite) | with its token
+POST /api/v1/vms | Token(VmsWrite) | with its token
+POST /api/v1/vms/{vm}/sleep | Token(VmsWrite) | with its token
+POST /api/v1/vms/{vm}/start | Token(VmsWrite) | with its token
+POST /api/v1/vms/{vm}/stop | Token(VmsWrite) | with its token
 POST /link/{token} | Anybody | own form
 POST /log-in | Anybody | own form
 POST /log-in/oidc | Anybody | own form
@@ -75,6 +109,12 @@ POST /vms/{vm}/ports | Member | own form
 POST /vms/{vm}/power | Member | own form
 POST /vms/{vm}/remove | Member | own form
 POST /vms/{vm}/snooze | Member | own form
+PUT /api/v1/accounts/{account}/blocked | Token(OpsWrite) | with its token
+PUT /api/v1/accounts/{account}/limits | Token(OpsWrite) | with its token
+PUT /api/v1/accounts/{account}/role | Token(OpsWrite) | with its token
+PUT /api/v1/vms/{vm}/always-on | Token(VmsWrite) | with its token
+PUT /api/v1/vms/{vm}/snooze | Token(VmsWrite) | with its token
+PUT /api/v1/vms/{vm}/title | Token(VmsWrite) | with its token
 ";
 
 #[test]
@@ -115,7 +155,7 @@ fn nothing_but_the_table_makes_a_route() {
 }
 
 /// A path with something in place of its parameters.
-fn filled(route: &Route) -> String {
+pub(crate) fn filled(route: &Route) -> String {
     route
         .path
         .replace("{vm}", "vm-0")
@@ -128,27 +168,35 @@ fn filled(route: &Route) -> String {
         .replace("{oidc}", "1")
 }
 
+fn is_for_programs(route: &Route) -> bool {
+    matches!(route.who, Who::Token(_) | Who::Monitor)
+}
+
+/// What browsers send forms to.
 fn unsafe_routes() -> impl Iterator<Item = Route> {
-    routes().into_iter().filter(|route| route.method != Method::GET)
+    routes().into_iter().filter(|route| route.method != Method::GET && !is_for_programs(route))
 }
 
 #[test]
 fn what_changes_something_has_a_rule_and_what_has_none_only_reads() {
     for route in routes() {
-        let own_form = matches!(route.forms, Forms::Own { .. });
-        assert_eq!(own_form, route.method != Method::GET, "{route}");
+        let changes = route.method != Method::GET;
+        assert_eq!(matches!(route.forms, Forms::Own { .. } | Forms::Token { .. }), changes, "{route}");
+        if changes {
+            assert_eq!(matches!(route.forms, Forms::Token { .. }), is_for_programs(&route), "{route}");
+        }
     }
 }
 
 #[tokio::test]
 async fn who_is_not_logged_in_is_sent_to_log_in() {
     let world = World::new().await;
-    for route in routes().into_iter().filter(|route| route.who != Who::Anybody) {
+    for route in routes().into_iter().filter(|route| route.who != Who::Anybody && !is_for_programs(route)) {
         let (path, mut nobody) = (filled(&route), world.browser());
         nobody.get("/log-in").await;
         let answer = match route.forms {
             Forms::None | Forms::Asked => nobody.get(&path).await,
-            Forms::Own { .. } => nobody.post(&path, &[]).await,
+            Forms::Own { .. } | Forms::Token { .. } => nobody.post(&path, &[]).await,
         };
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{route}");
         assert!(answer.location().starts_with("/log-in"), "{route}: {}", answer.location());
@@ -173,7 +221,7 @@ async fn operators_pages_are_not_there_for_members() {
     for route in routes().into_iter().filter(|route| route.who == Who::Operator) {
         let answer = match route.forms {
             Forms::None | Forms::Asked => bob.get(&filled(&route)).await,
-            Forms::Own { .. } => bob.post(&filled(&route), &[]).await,
+            Forms::Own { .. } | Forms::Token { .. } => bob.post(&filled(&route), &[]).await,
         };
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{route}");
         // Even the words are those of a page that is not there, but for the tokens in it.
@@ -251,7 +299,8 @@ async fn every_page_keeps_to_the_policy_and_has_its_tokens() {
 
 /// Whether there is a page for alice, who has logged in a moment ago and has one VM, which is off.
 fn is_page(path: &str) -> bool {
-    let data = path.starts_with("/live") || path.starts_with("/assets") || path.ends_with("/options");
+    let data = path.starts_with("/live") || path.starts_with("/assets") || path.starts_with("/api/");
+    let data = data || path.ends_with("/options") || path == "/metrics";
     let elsewhere =
         ["/healthz", "/log-in", "/log-in/oidc", "/link/1", "/vms/vm-0/boot", "/account/passkeys/1"];
     !data && !elsewhere.contains(&path)

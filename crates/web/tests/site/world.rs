@@ -50,6 +50,17 @@ impl World {
         world
     }
 
+    /// As [`World::new`], where programs on this machine may watch.
+    pub(crate) async fn with_metrics_on_loopback() -> Self {
+        let world = Self::new().await;
+        let team: TeamName = "koding".parse().unwrap();
+        let domains = Domains::new("koding.com", "kd.io", team).unwrap();
+        let site =
+            Site { domains, ssh_port: 22, gateway_fingerprint: String::new(), metrics_on_loopback: true };
+        let router = website(site, Arc::clone(&world.control), world.stop.clone());
+        Self { router, ..world }
+    }
+
     /// Nobody, reached at this address.
     pub(crate) async fn empty(address: &str) -> Self {
         Self::with(address, Store::in_memory(&"koding".parse().unwrap()).await.unwrap()).await
@@ -67,8 +78,12 @@ impl World {
         let engine = FakeEngine::new();
         let control = Control::open(settings, store, Arc::new(engine.clone())).await.unwrap();
         let stop = CancellationToken::new();
-        let site =
-            Site { domains: domains.clone(), ssh_port: 22, gateway_fingerprint: "SHA256:abc<&>".into() };
+        let site = Site {
+            domains: domains.clone(),
+            ssh_port: 22,
+            gateway_fingerprint: "SHA256:abc<&>".into(),
+            metrics_on_loopback: false,
+        };
         Self { router: website(site, Arc::clone(&control), stop.clone()), control, engine, stop }
     }
 
