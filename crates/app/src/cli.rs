@@ -17,8 +17,8 @@ pub(crate) use self::{
     audit::AuditArgs,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
     vm::{
-        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RemoveVmArgs, SnoozeArgs, StartVmArgs, Switch, VmArgs,
-        VmCommand,
+        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, SnoozeArgs,
+        StartVmArgs, Switch, VmArgs, VmCommand,
     },
 };
 use crate::config::Overrides;
@@ -188,6 +188,9 @@ mod tests {
             "admin audit",
             "admin audit laptop --about alice --by bob --kind log_in --last 2h -n 200",
             "bench vm --json --runs 3 --cold",
+            "admin vm rebuild vm-0.alice --keep-home",
+            "admin vm rebuild vm-0.alice --discard-home --yes",
+            "admin vm resize vm-0.alice --disk 20GiB",
             "admin vm remove vm-0.alice",
         ] {
             let words = std::iter::once("berth").chain(line.split(' '));
@@ -201,6 +204,10 @@ mod tests {
             "admin vm start vm-0.alice --yes",
             "admin vm always-on vm-0.alice",
             "admin vm always-on vm-0.alice maybe",
+            "admin vm rebuild vm-0.alice",
+            "admin vm rebuild vm-0.alice --keep-home --discard-home",
+            "admin vm resize vm-0.alice",
+            "admin vm resize vm-0.alice --disk 20",
             "admin vm snooze vm-0.alice 2",
             "admin vm snooze vm-0.alice 0s",
             "admin account limits alice --vms many",

@@ -95,6 +95,8 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
             VmCommand::Snooze(args) => vm::snooze(context, &args),
             VmCommand::AlwaysOn(args) => vm::always_on(context, &args),
             VmCommand::Stop(args) => vm::stop(context, &args),
+            VmCommand::Rebuild(args) => vm::rebuild(context, &args),
+            VmCommand::Resize(args) => vm::resize(context, &args),
             VmCommand::Remove(args) => vm::remove(context, &args),
             VmCommand::Log(args) => vm::log(context, &args),
         },

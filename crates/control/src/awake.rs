@@ -144,7 +144,7 @@ impl Control {
         let kept = row.slept.as_ref();
         let slept_for = kept.and_then(|noted| serde_json::from_str::<SleptFor>(&noted.what).ok());
         let used = handle.activity.used().or_else(|| kept_use(row));
-        sentence(&Known {
+        let mut sentence = sentence(&Known {
             label: row.name.label(),
             name: row.name.to_string(),
             queued: handle.queued().borrow().as_ref(),
@@ -154,7 +154,11 @@ impl Control {
             used: used.as_ref(),
             slept: kept.zip(slept_for.as_ref()).map(|(noted, why)| (noted.at, why)),
             sleep_after: self.settings.idle.sleep_after,
-        })
+        });
+        if let Some(reason) = handle.not_rebuilt() {
+            sentence += &format!(" It could not be rebuilt: {reason}. It has the disk that it had.");
+        }
+        sentence
     }
 
     /// What the idle policy said last, with what has happened since.
@@ -180,7 +184,7 @@ impl Control {
         Ok(())
     }
 
-    async fn row(&self, handle: &Handle) -> Result<VmRow, Error> {
+    pub(crate) async fn row(&self, handle: &Handle) -> Result<VmRow, Error> {
         let row = self.store.vm(&handle.name).await?;
         row.filter(|row| row.id == handle.id).ok_or_else(|| match handle.state() {
             State::Removed => Error::BeingRemoved(handle.name.clone()),

@@ -76,7 +76,11 @@ impl Control {
                             warn!(vm = %handle.name, ?refusal, "the VM of a blocked account cannot sleep; trying again");
                         }
                     }
-                    State::Starting | State::Waking | State::FallingAsleep { .. } | State::Stopping { .. } => {
+                    State::Starting
+                    | State::Waking
+                    | State::FallingAsleep { .. }
+                    | State::Stopping { .. }
+                    | State::Rebuilding { .. } => {
                         quiet_since = None;
                     }
                 }

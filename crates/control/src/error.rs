@@ -63,6 +63,44 @@ pub enum Error {
     /// It is being removed.
     #[error("{0} is being removed.")]
     BeingRemoved(VmName),
+    /// It is getting a new disk.
+    #[error("{0} is being rebuilt. Wait until that is done.")]
+    Rebuilding(VmName),
+    /// Nobody waits for its new disk any more.
+    #[error("The server is stopped, and {0} is rebuilt when it starts again.")]
+    RebuildGoesOn(VmName),
+    /// It did not get a new disk.
+    #[error("{vm} could not be rebuilt: {reason}. Nothing was lost: it has the disk that it had.")]
+    NotRebuilt {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
+    /// Its disk would be smaller than it is.
+    #[error(
+        "{vm} has a disk of {}, and a disk only grows: a smaller one could lose files. Ask for more than that.",
+        gigabytes(*.has)
+    )]
+    SmallerDisk {
+        /// Which VM.
+        vm: VmName,
+        /// The bytes that it has.
+        has: u64,
+    },
+    /// The host does not have that much.
+    #[error(
+        "The host has {} of disk left, and {vm} would need {} more. Nothing was changed.",
+        gigabytes(*.free), gigabytes(*.more)
+    )]
+    NoRoomForDisk {
+        /// Which VM.
+        vm: VmName,
+        /// Bytes that would come to its disk.
+        more: u64,
+        /// Bytes that are free on the host.
+        free: u64,
+    },
     /// It cannot sleep, since it does not run.
     #[error("{0} is not running, so it cannot be put to sleep.")]
     NotRunning(VmName),
@@ -127,7 +165,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Paste(_) | Error::TooLong | Error::NoSite { .. } => Kind::Invalid,
+            Error::Paste(_) | Error::TooLong | Error::NoSite { .. } | Error::SmallerDisk { .. } => {
+                Kind::Invalid
+            }
             Error::NoSuchAccount(_) | Error::NoSuchKey { .. } | Error::NoSuchVm(_) => Kind::Missing,
             Error::NameTaken(_)
             | Error::AmbiguousKey { .. }
@@ -136,11 +176,16 @@ impl Error {
             | Error::InUse(_)
             | Error::AlwaysOn(_)
             | Error::TooManyPorts { .. }
+            | Error::Rebuilding(_)
             | Error::BeingRemoved(_) => Kind::Conflict,
             Error::NotInScope(_) | Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
-            Error::StartFailed { .. } | Error::WakeFailed { .. } | Error::Engine { .. } | Error::Store(_) => {
-                Kind::Unavailable
-            }
+            Error::StartFailed { .. }
+            | Error::WakeFailed { .. }
+            | Error::NotRebuilt { .. }
+            | Error::RebuildGoesOn(_)
+            | Error::NoRoomForDisk { .. }
+            | Error::Engine { .. }
+            | Error::Store(_) => Kind::Unavailable,
         }
     }
 
@@ -149,6 +194,7 @@ impl Error {
         match refusal {
             Refusal::Overruled => Error::Overruled(vm),
             Refusal::Removed => Error::BeingRemoved(vm),
+            Refusal::Rebuilding => Error::Rebuilding(vm),
             Refusal::InUse => Error::InUse(vm),
             Refusal::NotRunning => Error::NotRunning(vm),
             Refusal::Engine(EngineError::WakeFailed { reason }) => Error::WakeFailed { vm, reason },
@@ -156,6 +202,20 @@ impl Error {
             Refusal::Engine(cause) => Error::Engine { vm, cause },
         }
     }
+
+    pub(crate) fn not_rebuilt(vm: &VmName, refusal: Refusal) -> Self {
+        match refusal {
+            // It sleeps as before, and there is something to do about it.
+            Refusal::Engine(EngineError::WakeFailed { .. }) => Self::refused(vm, refusal),
+            Refusal::Engine(cause) => Self::NotRebuilt { vm: vm.clone(), reason: cause.to_string() },
+            refusal => Self::refused(vm, refusal),
+        }
+    }
+}
+
+/// Bytes as people say them.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / f64::from(1 << 30)).replace(".0 GB", " GB")
 }
 
 impl From<StoreError> for Error {
@@ -341,7 +401,9 @@ impl ConnectError {
     pub(crate) fn refused(vm: &VmName, refusal: Refusal) -> Self {
         let vm = vm.clone();
         match refusal {
-            Refusal::Overruled | Refusal::InUse | Refusal::NotRunning => ConnectError::Stopped { vm },
+            Refusal::Overruled | Refusal::InUse | Refusal::NotRunning | Refusal::Rebuilding => {
+                ConnectError::Stopped { vm }
+            }
             Refusal::Removed => ConnectError::Removed { vm },
             Refusal::Engine(EngineError::WakeFailed { reason }) => ConnectError::WakeFailed { vm, reason },
             Refusal::Engine(EngineError::StartFailed { reason } | EngineError::NoRoom { reason }) => {

@@ -16,6 +16,7 @@ mod access;
 mod accounts;
 mod acting;
 mod acting_accounts;
+mod acting_disks;
 mod acting_listing;
 mod acting_ports;
 mod activity;
@@ -26,6 +27,7 @@ mod blocked;
 mod clock;
 mod connect;
 mod connections;
+mod disks;
 mod error;
 mod guest;
 mod health;
@@ -76,6 +78,7 @@ pub use acting_ports::PortInfo;
 pub use actor::Actor;
 pub use audit::AuditInfo;
 pub use awake::SiteOpen;
+pub use berth_engine::{Grown, Home};
 pub use berth_store::{
     AUDIT_PAGE, AccountsQuery, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose,
     LoginWay, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife, TokenId, Way,

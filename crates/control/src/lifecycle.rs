@@ -11,15 +11,16 @@
 //!         │                                     └──────────┼───────────────────────┘ │ StartEnded(Err) of a wake
 //!         └────────────── StopEnded ─────────── Stopping ◄─┘◄── StopAsked ───────────┘
 //!
+//!   RebuildAsked, from anywhere: Rebuilding ── RebuildEnded, well or not ──► Off, or Starting where it was on
 //!   RemoveAsked, from anywhere: Removing ── RemoveEnded(Ok) ──► Removed
 //! ```
 //!
 //! Owns the rules of what follows what. Owns no task, no clock and no engine: `supervisor` feeds it events and carries
 //! out the effects. An operation effect ([`Effect::Start`], [`Effect::Boot`], [`Effect::Sleep`], [`Effect::Stop`],
-//! [`Effect::Remove`]) replaces the operation under way, if any: engine verbs may be dropped half-way and go on from
+//! [`Effect::Rebuild`], [`Effect::Remove`]) replaces the operation under way, if any: engine verbs may be dropped half-way and go on from
 //! there. Whether a VM may sleep is not decided here but in `idle`, before the event.
 
-use berth_engine::{Ending, EngineError, Observed};
+use berth_engine::{Ending, EngineError, Home, Observed};
 
 /// Where a VM is in its life. Each variant carries only what is valid there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub(crate) enum State {
         /// What to do when it is off.
         then: Then,
     },
+    /// [`Effect::Rebuild`] is under way.
+    Rebuilding {
+        /// What to do when it is over.
+        then: Then,
+    },
     /// It is being removed, for good.
     Removing {
         /// Whether [`Effect::Remove`] is under way; false after it failed, until it is asked for again.
@@ -59,12 +65,12 @@ pub(crate) enum State {
     Removed,
 }
 
-/// What follows a stop.
+/// What follows a stop, or a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// It stays off.
+    /// It stays off, or asleep.
     StayOff,
-    /// Somebody asked for it in the meantime.
+    /// Somebody asked for it in the meantime, or it was on before it was rebuilt.
     StartAgain,
 }
 
@@ -90,6 +96,8 @@ pub(crate) enum Event {
     SleepAsked,
     /// Somebody wants it off.
     StopAsked,
+    /// Somebody wants it on a new disk. It is written down.
+    RebuildAsked(Home),
     /// Somebody wants it gone.
     RemoveAsked,
     /// [`Effect::Start`] or [`Effect::Boot`] ended.
@@ -98,6 +106,8 @@ pub(crate) enum Event {
     SleepEnded(Result<(), EngineError>),
     /// [`Effect::Stop`] ended.
     StopEnded(Result<(), EngineError>),
+    /// [`Effect::Rebuild`] ended, and that is written down.
+    RebuildEnded(Result<(), EngineError>),
     /// [`Effect::Remove`] ended.
     RemoveEnded(Result<(), EngineError>),
 }
@@ -113,6 +123,8 @@ pub(crate) enum Effect {
     Sleep,
     /// Shut down; one that sleeps is woken for it.
     Stop,
+    /// Give it a new disk.
+    Rebuild(Home),
     /// Delete everything of it.
     Remove,
     /// Tell all who asked for a start.
@@ -121,6 +133,8 @@ pub(crate) enum Effect {
     AnswerSleeps(Result<(), Refusal>),
     /// Tell all who asked for a stop.
     AnswerStops(Result<(), Refusal>),
+    /// Tell all who asked for the rebuild.
+    AnswerRebuilds(Result<(), Refusal>),
     /// Tell all who asked for the removal.
     AnswerRemoves(Result<(), Refusal>),
 }
@@ -134,6 +148,8 @@ pub(crate) enum Refusal {
     InUse,
     /// It is off or on its way there, and so cannot sleep.
     NotRunning,
+    /// It is getting a new disk.
+    Rebuilding,
     /// It is being removed, or is gone.
     Removed,
     /// The engine could not.
@@ -156,10 +172,12 @@ pub(crate) fn step(state: State, event: Event) -> (State, Vec<Effect>) {
         Event::BootAsked => on_boot_asked(state),
         Event::SleepAsked => on_sleep_asked(state),
         Event::StopAsked => on_stop_asked(state),
+        Event::RebuildAsked(home) => on_rebuild_asked(state, home),
         Event::RemoveAsked => on_remove_asked(state),
         Event::StartEnded(result) => on_start_ended(state, result),
         Event::SleepEnded(result) => on_sleep_ended(state, result),
         Event::StopEnded(result) => on_stop_ended(state, result),
+        Event::RebuildEnded(result) => on_rebuild_ended(state, result),
         Event::RemoveEnded(result) => on_remove_ended(state, result),
     }
 }
@@ -182,6 +200,7 @@ fn on_observed(state: State, observed: Observed) -> (State, Vec<Effect>) {
         | State::Waking
         | State::FallingAsleep { .. }
         | State::Stopping { .. }
+        | State::Rebuilding { .. }
         | State::Removing { .. }
         | State::Removed => (state, vec![]),
     }
@@ -204,6 +223,7 @@ fn on_start_asked(state: State) -> (State, Vec<Effect>) {
         State::Running => (state, vec![Effect::AnswerStarts(Ok(()))]),
         State::FallingAsleep { .. } => (State::FallingAsleep { then: AfterSleep::WakeAgain }, vec![]),
         State::Stopping { .. } => (State::Stopping { then: Then::StartAgain }, vec![]),
+        State::Rebuilding { .. } => (State::Rebuilding { then: Then::StartAgain }, vec![]),
         State::Removing { .. } | State::Removed => (state, vec![Effect::AnswerStarts(Err(Refusal::Removed))]),
     }
 }
@@ -225,6 +245,7 @@ fn on_sleep_asked(state: State) -> (State, Vec<Effect>) {
             refused(state, Refusal::InUse)
         }
         State::Off { .. } | State::Starting | State::Stopping { .. } => refused(state, Refusal::NotRunning),
+        State::Rebuilding { .. } => refused(state, Refusal::Rebuilding),
         State::Removing { .. } | State::Removed => refused(state, Refusal::Removed),
     }
 }
@@ -241,8 +262,34 @@ fn on_stop_asked(state: State) -> (State, Vec<Effect>) {
         }
         State::Stopping { then: Then::StartAgain } => (stopping, vec![overruled()]),
         State::Stopping { then: Then::StayOff } => (state, vec![]),
+        State::Rebuilding { .. } => (state, vec![Effect::AnswerStops(Err(Refusal::Rebuilding))]),
         State::Removing { .. } | State::Removed => (state, vec![Effect::AnswerStops(Err(Refusal::Removed))]),
     }
+}
+
+/// Whoever waits for it to run waits on. What was on before is on again after it.
+fn on_rebuild_asked(state: State, home: Home) -> (State, Vec<Effect>) {
+    let then = match state {
+        State::Off { .. }
+        | State::Asleep { .. }
+        | State::FallingAsleep { then: AfterSleep::StayAsleep }
+        | State::Stopping { then: Then::StayOff } => Then::StayOff,
+        State::Starting
+        | State::Waking
+        | State::Running
+        | State::FallingAsleep { then: AfterSleep::WakeAgain }
+        | State::Stopping { then: Then::StartAgain } => Then::StartAgain,
+        State::Rebuilding { .. } => return (state, vec![]),
+        State::Removing { .. } | State::Removed => {
+            return (state, vec![Effect::AnswerRebuilds(Err(Refusal::Removed))]);
+        }
+    };
+    let rebuilding = vec![
+        Effect::AnswerSleeps(Err(Refusal::Rebuilding)),
+        Effect::AnswerStops(Err(Refusal::Rebuilding)),
+        Effect::Rebuild(home),
+    ];
+    (State::Rebuilding { then }, rebuilding)
 }
 
 fn on_remove_asked(state: State) -> (State, Vec<Effect>) {
@@ -254,12 +301,14 @@ fn on_remove_asked(state: State) -> (State, Vec<Effect>) {
         | State::FallingAsleep { .. }
         | State::Asleep { .. }
         | State::Stopping { .. }
+        | State::Rebuilding { .. }
         | State::Removing { under_way: false } => (
             State::Removing { under_way: true },
             vec![
                 Effect::AnswerStarts(Err(Refusal::Removed)),
                 Effect::AnswerSleeps(Err(Refusal::Removed)),
                 Effect::AnswerStops(Err(Refusal::Removed)),
+                Effect::AnswerRebuilds(Err(Refusal::Removed)),
                 Effect::Remove,
             ],
         ),
@@ -322,6 +371,16 @@ fn on_stop_ended(state: State, result: Result<(), EngineError>) -> (State, Vec<E
             let starts = Effect::AnswerStarts(Err(refusal.clone()));
             (State::Running, vec![starts, Effect::AnswerStops(Err(refusal))])
         }
+    }
+}
+
+/// Either way it has a disk again: the new one, or the one that it had. What it is doing, the supervisor finds out.
+fn on_rebuild_ended(state: State, result: Result<(), EngineError>) -> (State, Vec<Effect>) {
+    let State::Rebuilding { then } = state else { return (state, vec![]) };
+    let answer = Effect::AnswerRebuilds(result.map_err(Refusal::Engine));
+    match then {
+        Then::StayOff => (State::Off { ended: None }, vec![answer]),
+        Then::StartAgain => (State::Starting, vec![answer, Effect::Start]),
     }
 }
 

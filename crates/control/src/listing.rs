@@ -91,7 +91,9 @@ impl Control {
             match handle.status() {
                 Status::Running => counts.running += 1,
                 Status::Asleep => counts.asleep += 1,
-                Status::Waking | Status::Starting | Status::Stopping => counts.changing += 1,
+                Status::Waking | Status::Starting | Status::Stopping | Status::Rebuilding => {
+                    counts.changing += 1;
+                }
                 Status::Off | Status::Removing => counts.off += 1,
                 Status::Failed => counts.failed += 1,
             }

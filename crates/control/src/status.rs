@@ -25,13 +25,15 @@ pub enum Status {
     Off,
     /// It is off because something went wrong.
     Failed,
+    /// It is getting a new disk.
+    Rebuilding,
     /// It is being removed.
     Removing,
 }
 
 impl Status {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Running,
         Self::Asleep,
         Self::Waking,
@@ -39,6 +41,7 @@ impl Status {
         Self::Stopping,
         Self::Off,
         Self::Failed,
+        Self::Rebuilding,
         Self::Removing,
     ];
 
@@ -53,6 +56,7 @@ impl Status {
             Status::Stopping => "stopping",
             Status::Off => "off",
             Status::Failed => "failed",
+            Status::Rebuilding => "rebuilding",
             Status::Removing => "removing",
         }
     }
@@ -85,6 +89,7 @@ pub(crate) fn shown(state: &State) -> (Status, Option<String>) {
         // It can be connected to at any moment of it.
         State::Running | State::FallingAsleep { .. } => (Status::Running, None),
         State::Stopping { .. } => (Status::Stopping, None),
+        State::Rebuilding { .. } => (Status::Rebuilding, None),
         State::Removing { under_way: true } | State::Removed => (Status::Removing, None),
         State::Removing { under_way: false } => (
             Status::Removing,

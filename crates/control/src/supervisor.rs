@@ -15,6 +15,7 @@
 
 mod always_on;
 mod awake;
+mod disk;
 mod keys;
 mod operations;
 
@@ -28,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use berth_engine::{Engine, EngineError, Observed, VmSpec};
+use berth_engine::{Engine, EngineError, Grown, Home, Observed, VmSpec};
 use berth_model::{AccountName, VmId, VmName};
 use berth_store::{Store, VmRow};
 use time::OffsetDateTime;
@@ -41,11 +42,13 @@ use tracing::{info, warn};
 use self::{
     always_on::AlwaysOn,
     awake::Awake,
+    disk::{Asker, Growth},
     keys::Keys,
     operations::{Job, StopBy},
 };
 use crate::{
     activity::Activity,
+    disks::asked,
     history::History,
     idle::{Use, UseKind},
     lifecycle::{Effect, Event, Refusal, State, step},
@@ -72,6 +75,10 @@ enum Command {
     /// Somebody else needs its memory: answered with whether it sleeps now.
     GiveWay(Answer),
     Stop(Answer),
+    /// Gives it a new disk.
+    Rebuild(Home, Answer),
+    /// Its disk is to have so many bytes.
+    Resize(u64, Asker),
     Remove(Answer),
     /// The account's keys are others than a moment ago. Answered when the guest has them, or cannot have them now.
     PushKeys(oneshot::Sender<()>),
@@ -102,6 +109,7 @@ pub(crate) struct Handle {
     queued: watch::Receiver<Option<Queued>>,
     outlook: watch::Receiver<Outlook>,
     behind: Arc<AtomicBool>,
+    not_rebuilt: watch::Receiver<Option<String>>,
 }
 
 impl Handle {
@@ -113,6 +121,11 @@ impl Handle {
     /// What the idle policy said last.
     pub(crate) fn outlook(&self) -> Outlook {
         self.outlook.borrow().clone()
+    }
+
+    /// Why its last rebuild failed, if it did since the server was started: a clause without a full stop.
+    pub(crate) fn not_rebuilt(&self) -> Option<String> {
+        self.not_rebuilt.borrow().clone()
     }
 
     /// What it waits for, if it waits for room on the host.
@@ -143,6 +156,22 @@ impl Handle {
     /// Waits until the VM is off.
     pub(crate) async fn stop(&self) -> Result<(), Refusal> {
         self.ask(Command::Stop).await
+    }
+
+    /// Asks for a new disk, which is written down. What is given waits until the VM has it, or keeps the one that it has;
+    /// an error of its own says that the supervisor is gone, and that the next one does it.
+    pub(crate) async fn rebuild(&self, home: Home) -> oneshot::Receiver<Result<(), Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        let _gone = self.commands.send(Command::Rebuild(home, answer)).await;
+        answered
+    }
+
+    /// Tells that the disk is to have so many bytes, which is written down. What is given waits until it is known when the
+    /// guest has them; an error of its own says that the supervisor is gone.
+    pub(crate) async fn resize(&self, disk: u64) -> oneshot::Receiver<Result<Grown, Refusal>> {
+        let (asker, answered) = oneshot::channel();
+        let _gone = self.commands.send(Command::Resize(disk, asker)).await;
+        answered
     }
 
     /// Waits until nothing is left of the VM.
@@ -266,12 +295,15 @@ pub(crate) struct Supervisor {
     starts: Vec<Answer>,
     sleeps: Vec<Answer>,
     stops: Vec<Answer>,
+    rebuilds: Vec<Answer>,
     removes: Vec<Answer>,
     operation: Option<Pending<Event>>,
     watching: Option<Pending<Result<Observed, EngineError>>>,
     /// What the engine told last.
     seen: Observed,
     keys: Keys,
+    growth: Growth,
+    not_rebuilt: watch::Sender<Option<String>>,
     policy: Policy,
     awake: Awake,
     always_on: AlwaysOn,
@@ -286,6 +318,7 @@ impl Supervisor {
         let (first, effects) = State::first(observed.clone());
         let (state, seen_state) = watch::channel(first);
         let (queued, seen_queued) = watch::channel(None);
+        let (not_rebuilt, seen_not_rebuilt) = watch::channel(None);
         let used = row
             .used
             .as_ref()
@@ -308,6 +341,7 @@ impl Supervisor {
             queued: seen_queued,
             outlook,
             behind: keys.behind(),
+            not_rebuilt: seen_not_rebuilt,
         };
         let mut supervisor = Self {
             id,
@@ -322,17 +356,24 @@ impl Supervisor {
             starts: vec![],
             sleeps: vec![],
             stops: vec![],
+            rebuilds: vec![],
             removes: vec![],
             operation: None,
             watching: None,
             seen: observed,
             keys,
+            growth: Growth::default(),
+            not_rebuilt,
             policy,
             awake,
             always_on: AlwaysOn::new(row.turned_off),
         };
         supervisor.account_for_room();
         supervisor.carry_out(effects);
+        // What a server that is gone has begun, before anybody can use what there is.
+        if let Some(rebuild) = row.rebuilding.filter(|_| row.removing_at.is_none()) {
+            supervisor.on_event(Event::RebuildAsked(asked(rebuild)));
+        }
         supervisor.keep_on();
         (handle, supervisor)
     }
@@ -342,6 +383,7 @@ impl Supervisor {
         while *self.state.borrow() != State::Removed {
             self.watch();
             self.push_keys_if_stale();
+            self.grow_if_wanted();
             self.think_if_running();
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -359,6 +401,7 @@ impl Supervisor {
                 }
                 observed = pending_or(&mut self.watching) => self.on_watched(observed),
                 result = pending_or(&mut self.keys.push) => self.on_pushed(result),
+                result = pending_or(&mut self.growth.under_way) => self.on_grown(result).await,
                 news = pending_or(&mut self.awake.errand) => self.on_news(news),
                 () = at(self.awake.look_at) => self.awake.look_at = None,
                 () = at(self.always_on.start_at) => {
@@ -370,6 +413,7 @@ impl Supervisor {
         while let Ok(command) = self.commands.try_recv() {
             self.on_command(command).await;
         }
+        self.grow_if_wanted();
     }
 
     async fn on_command(&mut self, command: Command) {
@@ -380,9 +424,12 @@ impl Supervisor {
             Command::GiveWay(answer) => self.on_give_way(answer),
             Command::Stop(answer) => {
                 self.stops.push(answer);
-                self.always_on.turned_off = true;
+                // One that is being rebuilt refuses.
+                self.always_on.turned_off |= !matches!(*self.state.borrow(), State::Rebuilding { .. });
                 self.on_event(Event::StopAsked);
             }
+            Command::Rebuild(home, answer) => self.on_rebuild_asked(home, answer),
+            Command::Resize(disk, asker) => self.on_resize_asked(disk, asker),
             Command::Remove(answer) => {
                 self.removes.push(answer);
                 self.on_event(Event::RemoveAsked);
@@ -406,6 +453,7 @@ impl Supervisor {
     }
 
     fn on_event(&mut self, event: Event) {
+        self.note_rebuild(&event);
         let before = self.state.borrow().clone();
         let (after, effects) = step(before.clone(), event);
         self.keys.note_start(&before, &effects);
@@ -430,6 +478,7 @@ impl Supervisor {
             | State::Waking
             | State::FallingAsleep { .. }
             | State::Stopping { .. }
+            | State::Rebuilding { .. }
             | State::Removing { .. } => {}
         }
     }
@@ -445,10 +494,12 @@ impl Supervisor {
                     let by = if self.stops.is_empty() { StopBy::Itself } else { StopBy::Person };
                     self.operation = Some(Box::pin(self.job().stop(by)));
                 }
+                Effect::Rebuild(home) => self.operation = Some(Box::pin(self.job().rebuild(home))),
                 Effect::Remove => self.operation = Some(Box::pin(self.job().remove())),
                 Effect::AnswerStarts(result) => answer(&mut self.starts, &result),
                 Effect::AnswerSleeps(result) => answer(&mut self.sleeps, &result),
                 Effect::AnswerStops(result) => answer(&mut self.stops, &result),
+                Effect::AnswerRebuilds(result) => answer(&mut self.rebuilds, &result),
                 Effect::AnswerRemoves(result) => answer(&mut self.removes, &result),
             }
         }

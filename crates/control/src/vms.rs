@@ -62,6 +62,9 @@ pub struct VmInfo {
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
+    /// When it last got a new disk; `None` where it has the one that it was made with.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub rebuilt: Option<OffsetDateTime>,
 }
 
 impl Control {
@@ -204,6 +207,7 @@ impl Control {
             disk: row.disk,
             host_key: public_line(&row.host_key),
             created: row.created_at,
+            rebuilt: row.rebuilt_at,
         }
     }
 }
@@ -213,7 +217,7 @@ pub(crate) fn start_takes(row: &VmRow, status: Status) -> Option<Duration> {
     match status {
         Status::Asleep | Status::Waking => row.last_wake,
         Status::Off | Status::Failed | Status::Starting => row.last_boot,
-        Status::Running | Status::Stopping | Status::Removing => None,
+        Status::Running | Status::Stopping | Status::Rebuilding | Status::Removing => None,
     }
 }
 

@@ -81,6 +81,9 @@ pub(crate) fn sentence(known: &Known<'_>) -> String {
         State::Starting => format!("{label} is starting."),
         State::Waking => format!("{label} is waking."),
         State::Stopping { .. } => format!("{label} is stopping."),
+        State::Rebuilding { .. } => {
+            format!("{label} is being rebuilt: it gets a new disk. Whoever connects waits until it has it.")
+        }
         State::Removing { .. } | State::Removed => format!("{label} is being removed."),
     }
 }

@@ -30,6 +30,11 @@ const TIDY_WITHIN: Duration = Duration::from_secs(130);
 const SLEEP_WITHIN: Duration = Duration::from_secs(60);
 const WAKE_WITHIN: Duration = Duration::from_secs(150);
 
+/// Growing a file system is quick, but looks at all of it.
+const GROW_WITHIN: Duration = Duration::from_secs(200);
+/// Longer than [`crate::shim`] gives a guest.
+const TAKE_HOME_WITHIN: Duration = Duration::from_secs(7 * 3600);
+
 /// A connection to a shim that has not been asked anything yet.
 #[derive(Debug)]
 pub(crate) struct Shim(UnixStream);
@@ -143,10 +148,22 @@ impl Shim {
         }
     }
 
+    /// Whether the guest has taken the room of a disk of so many bytes, which it has in any case.
+    pub(crate) async fn grow(self, disk: u64) -> Result<Asked<bool>, EngineError> {
+        match self.answer(Request::Grow { disk }).await? {
+            Asked::Told(Reply::Grown { taken }) => Ok(Asked::Told(taken)),
+            Asked::Told(Reply::Denied { why }) => Err(denied(why, 0)),
+            Asked::Told(_) => Err(unfit()),
+            Asked::Gone => Ok(Asked::Gone),
+        }
+    }
+
     async fn answer(self, request: Request) -> Result<Asked<Reply>, EngineError> {
         let limit = match request {
             Request::SetAuthorizedKeys { .. } | Request::Leases | Request::Tell { .. } => SCRIPT_WITHIN,
             Request::Tidy => TIDY_WITHIN,
+            Request::Grow { .. } => GROW_WITHIN,
+            Request::TakeHome { .. } => TAKE_HOME_WITHIN,
             Request::Sleep => SLEEP_WITHIN,
             Request::Wake { .. } => WAKE_WITHIN,
             Request::Dial { .. } => DIAL_WITHIN,
@@ -219,7 +236,7 @@ pub(crate) fn observe_off(paths: &VmPaths) -> Observed {
 fn observed(reply: Reply) -> Result<Observed, EngineError> {
     match reply {
         Reply::Observed { observed } => Ok(observed),
-        Reply::Done | Reply::Usage { .. } | Reply::Leases { .. } => Err(unfit()),
+        Reply::Done | Reply::Usage { .. } | Reply::Leases { .. } | Reply::Grown { .. } => Err(unfit()),
         Reply::Denied { why } => Err(denied(why, 0)),
     }
 }
@@ -227,7 +244,9 @@ fn observed(reply: Reply) -> Result<Observed, EngineError> {
 fn done(reply: Reply, port: u16) -> Result<(), EngineError> {
     match reply {
         Reply::Done => Ok(()),
-        Reply::Observed { .. } | Reply::Usage { .. } | Reply::Leases { .. } => Err(unfit()),
+        Reply::Observed { .. } | Reply::Usage { .. } | Reply::Leases { .. } | Reply::Grown { .. } => {
+            Err(unfit())
+        }
         Reply::Denied { why } => Err(denied(why, port)),
     }
 }

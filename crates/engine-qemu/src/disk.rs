@@ -1,7 +1,9 @@
 //! A VM's folder: its overlay over the image's disk, made and deleted so that a crash leaves nothing half.
 
 use std::{
-    fs, io,
+    ffi::OsStr,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -38,7 +40,10 @@ pub(crate) async fn create(paths: &VmPaths, image: &Image, size: u64) -> Result<
         .and_then(|()| write_durably(&paths.image(), image.id.as_bytes()))
         .map_err(|error| refused(&paths.dir, &error))?;
     let new = paths.dir.join("disk.qcow2.new");
-    run_qemu_img(&image.disk, &new, size).await?;
+    let size = size.to_string();
+    let over = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b"].map(OsStr::new);
+    qemu_img(&[&over[..], &[image.disk.as_ref(), new.as_ref(), size.as_ref()]].concat(), "make the disk")
+        .await?;
     fs::File::open(&new)
         .and_then(|file| file.sync_all())
         .and_then(|()| fs::rename(&new, paths.disk()))
@@ -46,14 +51,49 @@ pub(crate) async fn create(paths: &VmPaths, image: &Image, size: u64) -> Result<
         .map_err(|error| refused(&new, &error))
 }
 
-async fn run_qemu_img(backing: &Path, overlay: &Path, size: u64) -> Result<(), EngineError> {
+/// Makes a layer over another VM's disk, which is only read through it.
+pub(crate) async fn view(of: &Path, layer: &Path) -> Result<(), EngineError> {
+    let over = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"].map(OsStr::new);
+    qemu_img(&[&over[..], &[of.as_ref(), layer.as_ref()]].concat(), "read the disk").await
+}
+
+/// The size of a disk as its guest sees it, in bytes, also while QEMU has it: qcow2 keeps it at byte 24 of the file.
+/// Blocks.
+pub(crate) fn size(disk: &Path) -> io::Result<u64> {
+    let mut header = [0; 32];
+    fs::File::open(disk)?.read_exact(&mut header)?;
+    match header {
+        [b'Q', b'F', b'I', 0xfb, _, _, _, _, .., a, b, c, d, e, f, g, h] => {
+            Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        }
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the disk is no qcow2 file")),
+    }
+}
+
+/// Makes the disk of a VM that is off larger; nobody else may have it. Does nothing where it is as large. Blocks.
+pub(crate) fn grow(disk: &Path, size: u64) -> io::Result<()> {
+    if self::size(disk)? >= size {
+        return Ok(());
+    }
+    #[expect(clippy::disallowed_methods, reason = "this crate runs qemu-img")]
+    let mut command = std::process::Command::new("qemu-img");
+    let output = command
+        .args(["resize", "-q", "-f", "qcow2"])
+        .arg(disk)
+        .arg(size.to_string())
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return fs::File::open(disk)?.sync_all();
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("qemu-img: {}", complaint.trim_end().escape_debug())))
+}
+
+async fn qemu_img(arguments: &[&OsStr], what: &str) -> Result<(), EngineError> {
     #[expect(clippy::disallowed_methods, reason = "this crate runs qemu-img")]
     let mut command = Command::new("qemu-img");
-    command
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-        .arg(backing)
-        .arg(overlay)
-        .arg(size.to_string());
+    command.args(arguments);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|error| {
         EngineError::Broken {
             reason: match error.kind() {
@@ -72,7 +112,7 @@ async fn run_qemu_img(backing: &Path, overlay: &Path, size: u64) -> Result<(), E
     Err(if complaint.contains("No space left") {
         full()
     } else {
-        broken("qemu-img could not make the disk, see the log")
+        broken(&format!("qemu-img could not {what}, see the log"))
     })
 }
 
@@ -211,6 +251,24 @@ mod tests {
         let error = create(&paths, &image(dir.path()), 1 << 19).await.unwrap_err();
         assert!(error.to_string().contains("cannot be smaller"), "{error}");
         assert!(!paths.dir.exists());
+    }
+
+    #[tokio::test]
+    async fn a_disk_grows_and_tells_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state"), dir.path()).unwrap();
+        let paths = state.vm(&VmId::random());
+        create(&paths, &image(dir.path()), 2 << 20).await.unwrap();
+        assert_eq!(size(&paths.disk()).unwrap(), 2 << 20);
+        grow(&paths.disk(), 5 << 20).unwrap();
+        assert_eq!(size(&paths.disk()).unwrap(), 5 << 20);
+        grow(&paths.disk(), 3 << 20).unwrap();
+        assert_eq!(size(&paths.disk()).unwrap(), 5 << 20, "it never shrinks");
+        let layer = paths.dir.join("layer");
+        view(&paths.disk(), &layer).await.unwrap();
+        assert_eq!(size(&layer).unwrap(), 5 << 20);
+        fs::write(&layer, b"not a disk at all, but long enough to be read").unwrap();
+        assert!(size(&layer).is_err() && grow(&layer, 9 << 20).is_err());
     }
 
     #[test]

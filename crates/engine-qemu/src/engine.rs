@@ -3,16 +3,20 @@
 //! Remembers nothing about VMs. What one is doing is asked of its shim, or read from its folder when nobody runs it, so
 //! that an engine which has just started knows as much as one that started the VM.
 //!
-//! How a VM begins to run is in `begin`, how it comes to nobody running it in `end`, how it is made in `prepare`.
+//! How a VM begins to run is in `begin`, how it comes to nobody running it in `end`, how it is made in `prepare`, and anew
+//! in `rebuild`.
 
 mod begin;
 mod end;
 mod prepare;
+mod rebuild;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use berth_engine::{About, Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
+use berth_engine::{
+    About, Engine, EngineError, Grown, Guest, Home, Lease, Observed, Room, Stream, Usage, VmSpec,
+};
 use berth_model::VmId;
 use tokio::{
     sync::{OnceCell, watch},
@@ -194,12 +198,28 @@ impl Engine for QemuEngine {
     }
 
     async fn remove(&self, vm: &VmId) -> Result<(), EngineError> {
+        self.discard_rebuilds(vm).await?;
         self.kill(&self.state.vm(vm)).await?;
         let (state, vm) = (self.state.clone(), *vm);
         let removed = spawn_blocking(move || disk::remove(&state, &vm));
         removed.await.unwrap_or_else(|_| Err(broken("the VM could not be removed".to_owned())))?;
         self.count();
         Ok(())
+    }
+
+    async fn rebuild(
+        &self,
+        vm: &VmId,
+        spec: &VmSpec,
+        guest: &Guest,
+        home: Home,
+        patience: Duration,
+    ) -> Result<(), EngineError> {
+        self.make_anew(vm, spec, guest, home, patience).await
+    }
+
+    async fn grow(&self, vm: &VmId, spec: &VmSpec) -> Result<Grown, EngineError> {
+        self.have_room_taken(&self.state.vm(vm), spec.disk).await
     }
 
     async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError> {

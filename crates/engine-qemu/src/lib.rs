@@ -38,6 +38,7 @@ mod paths;
 mod protocol;
 pub mod provision;
 mod qemu;
+mod rebuild;
 mod room;
 pub mod shim;
 mod sleep;

@@ -10,6 +10,8 @@
 //!                   /lock             held by the shim and by QEMU, for as long as either lives
 //!                   /sleep/           a sleep that lasts: see `sleep`; .new while it is made, .used once it is over
 //!                   /unclaimed        it has been forked and has no identity of its own yet
+//!                   /rebuilt/         what it becomes at once: see `rebuild`
+//!   <state>/rebuilds/                 VMs that are made anew: see `rebuild`
 //!   <state>/templates/                what new VMs are forked from: see `template`
 //!   <state>/vms/<id>.removing         half deleted; finished by the next list
 //!   <state>/run/<id>.sock             the shim
@@ -169,6 +171,16 @@ impl VmPaths {
     /// Says that the guest is a copy of another one until it has been given an identity of its own.
     pub(crate) fn unclaimed(&self) -> PathBuf {
         self.dir.join("unclaimed")
+    }
+
+    /// The VM that takes its place.
+    pub(crate) fn rebuilt(&self) -> PathBuf {
+        self.dir.join("rebuilt")
+    }
+
+    /// In a folder where a VM is made anew: a layer over the disk of the VM as it was.
+    pub(crate) fn view(&self) -> PathBuf {
+        self.dir.join("view.qcow2")
     }
 
     /// The memory while the VM runs, and its sleep until that is copied.

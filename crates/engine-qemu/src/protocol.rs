@@ -11,7 +11,7 @@
 //! and a shim answers a version that it does not know with [`Denied::Version`]. It answers a request of version 1 that
 //! is newer than itself with [`Denied::Malformed`].
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use berth_engine::{Lease, Observed, Usage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -56,6 +56,10 @@ pub(crate) enum Request {
     Tell { text: String },
     /// Answered with [`Reply::Done`] when the guest has done it.
     Tidy,
+    /// Answered with [`Reply::Grown`] when the disk has so many bytes.
+    Grow { disk: u64 },
+    /// Answered with [`Reply::Done`] when the guest has everything below `/home` of this disk, and the disk no more.
+    TakeHome { disk: PathBuf },
 }
 
 /// What a shim answers.
@@ -63,10 +67,22 @@ pub(crate) enum Request {
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub(crate) enum Reply {
     Done,
-    Observed { observed: Observed },
-    Usage { usage: Usage },
-    Leases { leases: Vec<Lease> },
-    Denied { why: Denied },
+    Observed {
+        observed: Observed,
+    },
+    Usage {
+        usage: Usage,
+    },
+    Leases {
+        leases: Vec<Lease>,
+    },
+    /// Whether the guest's file system has the room too.
+    Grown {
+        taken: bool,
+    },
+    Denied {
+        why: Denied,
+    },
 }
 
 /// Why a shim did not do it.

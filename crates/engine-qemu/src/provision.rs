@@ -17,6 +17,8 @@ pub use leases::{leases, leases_script};
 const FUNCTIONS: &str = include_str!("provision/functions.sh");
 const BOOT: &str = include_str!("provision/boot.sh");
 const FORK: &str = include_str!("provision/fork.sh");
+const GROW: &str = include_str!("provision/grow.sh");
+const HOME: &str = include_str!("provision/home.sh");
 const KEYS: &str = include_str!("provision/keys.sh");
 const TELL: &str = include_str!("provision/tell.sh");
 const TEMPLATE: &str = include_str!("provision/template.sh");
@@ -87,6 +89,32 @@ pub fn keys_script(guest: &Guest) -> String {
     let variables =
         [("user", guest.user.as_str()), ("authorized_keys", &whole_lines(&guest.authorized_keys))];
     set(&variables) + KEYS
+}
+
+/// The script that grows the file system onto a disk of so many bytes, as soon as the guest sees it.
+#[must_use]
+pub fn grow_script(bytes: u64) -> String {
+    FUNCTIONS.to_owned() + &set(&[("sectors", &(bytes / 512).to_string())]) + GROW
+}
+
+/// The script that puts everything below `/home` of another disk in place of a guest's own; the disk is known by its serial
+/// number, and let go of at the end. It takes as long as the copy. Where it fails, the guest is to be thrown away.
+#[must_use]
+pub fn home_script(guest: &Guest, serial: &str) -> String {
+    FUNCTIONS.to_owned() + &set(&[("user", guest.user.as_str()), ("serial", serial)]) + HOME
+}
+
+/// Why [`home_script`] failed, by its exit status: a sentence for the VM's owner, without a full stop.
+#[must_use]
+pub fn why_no_home(status: i64) -> &'static str {
+    match status {
+        11 => "its guest does not see its old disk",
+        12 => "its old disk cannot be read",
+        13 => "its home folder is not below /home, and only what is below /home can be kept",
+        14 => "there is no folder /home on its disk",
+        15 => "its home does not fit on the new disk: give it a larger one first",
+        _ => "its home could not be copied whole",
+    }
 }
 
 /// The variables of [`BOOT`].
@@ -171,6 +199,8 @@ mod tests {
         let scripts = [
             script(&guest()),
             fork_script(&guest(), &[7; 64], UNIX_EPOCH),
+            grow_script(11 << 30),
+            home_script(&guest(), "old"),
             keys_script(&guest()),
             leases_script(),
             tell_script("it's"),

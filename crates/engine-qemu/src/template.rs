@@ -49,7 +49,9 @@ const SLEEP: &str = "sleep";
 pub(crate) struct Kind {
     /// All but the size of the VM.
     basis: String,
-    size: String,
+    cpus: u32,
+    memory: u64,
+    disk: u64,
     qemu: QemuVersion,
 }
 
@@ -95,13 +97,20 @@ impl Kind {
         let VmSpec { cpus, memory, disk } = spec;
         Ok(Self {
             basis: hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
-            size: format!("{cpus}-{memory}-{disk}"),
+            cpus: *cpus,
+            memory: *memory,
+            disk: *disk,
             qemu,
         })
     }
 
     fn name(&self) -> String {
-        format!("{}-{}", self.basis, self.size)
+        format!("{}{}", self.but_for_disk(), self.disk)
+    }
+
+    /// What the names of all templates begin with that differ from this one in their disk alone.
+    fn but_for_disk(&self) -> String {
+        format!("{}-{}-{}-", self.basis, self.cpus, self.memory)
     }
 
     /// Whether a template of this name may still be of use.
@@ -128,6 +137,18 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "it is held by being open")]
 impl Templates {
     pub(crate) fn of(state: &StateDir) -> Self {
         Self { dir: state.root().join("templates"), state: state.clone() }
+    }
+
+    /// What a VM of a kind is forked from: its template, or else one that has a smaller disk, which grows when it wakes.
+    pub(crate) fn find_to_fork(&self, kind: &Kind) -> Option<Template> {
+        self.find(kind).or_else(|| {
+            let begin = kind.but_for_disk();
+            let disk = |name: &str| name.strip_prefix(&begin)?.parse::<u64>().ok();
+            let names = fs::read_dir(&self.dir).ok()?.flatten().map(|entry| entry.file_name());
+            let disks = names.filter_map(|name| disk(name.to_str()?));
+            let smaller = disks.filter(|disk| *disk < kind.disk).max()?;
+            self.find(&Kind { disk: smaller, ..kind.clone() })
+        })
     }
 
     /// The template for a kind of VM, if there is one and its files are what they have to be.
@@ -402,6 +423,22 @@ mod tests {
         sleep::clear_leftovers(&one).unwrap();
         assert_eq!(fs::read(two.disk()).unwrap(), b"disk");
         assert_eq!(sleep::find(&two).unwrap().unwrap().record.memory(), SPEC.memory);
+    }
+
+    #[test]
+    fn a_vm_with_a_larger_disk_is_forked_too_and_one_with_a_smaller_is_not() {
+        let bench = Bench::with_template();
+        let of = |spec: VmSpec| {
+            let kind = Kind::new(&image("1"), "quiet", Accel::Tcg, QEMU, &WayOut::Nothing, &spec).unwrap();
+            bench.templates.find_to_fork(&kind).map(|template| template.0)
+        };
+        let there = bench.template().0;
+        for disk in [SPEC.disk, SPEC.disk + 1, SPEC.disk * 20] {
+            assert_eq!(of(VmSpec { disk, ..SPEC }), Some(there.clone()), "{disk}");
+        }
+        assert_eq!(of(VmSpec { disk: SPEC.disk - 1, ..SPEC }), None);
+        assert_eq!(of(VmSpec { cpus: 2, ..SPEC }), None);
+        assert_eq!(of(VmSpec { memory: SPEC.memory * 2, disk: SPEC.disk * 2, ..SPEC }), None);
     }
 
     #[test]

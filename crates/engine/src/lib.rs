@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use error::EngineError;
 pub use observed::{Ending, Observed};
-pub use spec::{Guest, VmSpec};
+pub use spec::{Grown, Guest, Home, VmSpec};
 pub use usage::{About, Lease, Room, Usage};
 
 /// A connection to a port of a VM. Half-closing works in both directions; dropping it closes both.
@@ -46,7 +46,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn create(&self, vm: &VmId, spec: &VmSpec) -> Result<(), EngineError>;
 
     /// Has the VM run and puts `guest` into it: wakes it if it is asleep, boots it if it is off. Returns when it can be
-    /// connected to. Does nothing when it runs.
+    /// connected to. Does nothing when it runs. A disk that is smaller than `spec` says grows.
     ///
     /// On an error nothing of the VM is running any more. Its disk is as the guest left it, and a sleep as it was: one
     /// that cannot be woken ([`EngineError::WakeFailed`]) is never given up unasked. A woken guest has the right time.
@@ -70,6 +70,29 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Ends the VM if it runs, and deletes its disk and its sleep. Does nothing when there is none.
     async fn remove(&self, vm: &VmId) -> Result<(), EngineError>;
+
+    /// Gives the VM a new disk from the present image, of the size of `spec`. It is off or asleep afterwards, as one that
+    /// was just made, and everything that it was doing is over.
+    ///
+    /// Where its home is kept it is shut down first, within `patience`, and woken for that if it sleeps: what its programs
+    /// have not saved is lost, and no file. Else nothing of it is asked.
+    ///
+    /// # Errors
+    /// On any error its disk is the one that it had: where its home was to be kept it may be off, and has lost nothing
+    /// else. [`EngineError::WakeFailed`] as [`Engine::start`]; [`EngineError::Missing`] where it has no disk;
+    /// [`EngineError::NoRoom`] before anything is done to it.
+    async fn rebuild(
+        &self,
+        vm: &VmId,
+        spec: &VmSpec,
+        guest: &Guest,
+        home: Home,
+        patience: Duration,
+    ) -> Result<(), EngineError>;
+
+    /// Makes the disk of a running VM as large as `spec` says, and its file system with it; tells when the guest has the
+    /// room. One that does not run gets it from [`Engine::start`]. A disk is never made smaller.
+    async fn grow(&self, vm: &VmId, spec: &VmSpec) -> Result<Grown, EngineError>;
 
     /// What the VM is doing right now.
     async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError>;

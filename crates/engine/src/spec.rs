@@ -1,6 +1,7 @@
 //! What a VM is made of, and what is put into its guest.
 
 use berth_model::{AccountName, Secret};
+use serde::{Deserialize, Serialize};
 
 /// The size of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,4 +27,26 @@ pub struct Guest {
     pub authorized_keys: String,
     /// The VM's ssh host key: an ed25519 private key in OpenSSH's format, kept across rebuilds.
     pub host_key: Secret<String>,
+}
+
+/// What becomes of the members' files when a VM gets a new disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Home {
+    /// Everything below `/home` is on the new disk too, with its owners, modes, times and attributes.
+    Keep,
+    /// Nothing is.
+    Discard,
+}
+
+/// When a guest has the room of a disk that has grown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grown {
+    /// Now.
+    Now,
+    /// When it next begins to run: it is off or asleep.
+    AtStart,
+    /// After its next boot: it runs, and its agent did not take the room.
+    AtBoot,
 }

@@ -33,7 +33,12 @@ pub(crate) fn is_long(progress: &Progress) -> bool {
     match progress {
         Progress::Queued { .. } => true,
         Progress::Starting { was, .. } => match was {
-            Status::Off | Status::Failed | Status::Stopping | Status::Starting | Status::Running => true,
+            Status::Off
+            | Status::Failed
+            | Status::Stopping
+            | Status::Starting
+            | Status::Rebuilding
+            | Status::Running => true,
             Status::Asleep | Status::Waking | Status::Removing => false,
         },
         Progress::Ready { .. } => false,

@@ -120,6 +120,10 @@ words! {
         VmSlept = "vm_slept",
         /// A VM was made always-on, or no more.
         VmAlwaysOn = "vm_always_on",
+        /// A VM got a new disk; the detail says what became of its home.
+        VmRebuilt = "vm_rebuilt",
+        /// The disk of a VM was made larger.
+        VmResized = "vm_resized",
         /// A VM was told to stay awake for a while, or no more.
         VmSnoozed = "vm_snoozed",
         /// A VM was called otherwise by its owner.

@@ -30,6 +30,7 @@
 mod accounts;
 mod audit;
 mod convert;
+mod disks;
 mod error;
 mod hash;
 mod ids;
@@ -51,6 +52,7 @@ mod words;
 
 pub use accounts::{AccountRow, AccountsQuery, RemovedAccount};
 pub use audit::{AUDIT_PAGE, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Way};
+pub use disks::Rebuild;
 pub use error::StoreError;
 pub use hash::{SecretHash, SecretHashError};
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};

@@ -123,27 +123,50 @@ struct Sums {
 /// Refuses a VM with which its account, which is locked, would have more than it may. A VM that is being removed counts
 /// until it is gone.
 pub(crate) async fn check(tx: &mut Transaction<'static, Sqlite>, new: &NewVm) -> Result<(), StoreError> {
-    let own: Columns = sqlx::query_as(OWN).bind(new.owner.as_str()).fetch_one(&mut **tx).await?;
-    let limits = OwnLimits::try_from(own)?.or(new.limits);
+    let (has, limits) = has_and_may(tx, &new.owner, new.limits).await?;
+    let over = |what, has, more, limit| over(&new.owner, what, has, more, limit);
+    over(Limit::Vms, has.vms, 1, limits.vms.into())?;
+    over(Limit::Cpus, has.cpus, new.cpus.into(), limits.cpus.into())?;
+    over(Limit::Memory, has.memory, new.memory, limits.memory)?;
+    over(Limit::Disk, has.disk, new.disk, limits.disk)
+}
+
+/// Refuses so much more disk, if its account, which is locked, would have more than it may. `all` holds where the operator
+/// has set nothing for it alone.
+pub(crate) async fn check_disk(
+    tx: &mut Transaction<'static, Sqlite>,
+    owner: &AccountName,
+    all: Limits,
+    more: u64,
+) -> Result<(), StoreError> {
+    let (has, limits) = has_and_may(tx, owner, all).await?;
+    // What it has stays, also where that is more than it may have now.
+    if more == 0 { Ok(()) } else { over(owner, Limit::Disk, has.disk, more, limits.disk) }
+}
+
+fn over(owner: &AccountName, what: Limit, has: i64, more: u64, limit: u64) -> Result<(), StoreError> {
+    let has = u64::try_from(has).unwrap_or(0);
+    match has.saturating_add(more) > limit {
+        true => Err(StoreError::OverLimit { account: owner.clone(), what, has, limit }),
+        false => Ok(()),
+    }
+}
+
+async fn has_and_may(
+    tx: &mut Transaction<'static, Sqlite>,
+    owner: &AccountName,
+    all: Limits,
+) -> Result<(Sums, Limits), StoreError> {
+    let own: Columns = sqlx::query_as(OWN).bind(owner.as_str()).fetch_one(&mut **tx).await?;
     let has: Sums = sqlx::query_as(
         "SELECT COUNT(*) AS vms, CAST(COALESCE(SUM(cpus), 0) AS BIGINT) AS cpus,
                 CAST(COALESCE(SUM(memory), 0) AS BIGINT) AS memory, CAST(COALESCE(SUM(disk), 0) AS BIGINT) AS disk
          FROM vms WHERE owner = $1 AND removed_at IS NULL",
     )
-    .bind(new.owner.as_str())
+    .bind(owner.as_str())
     .fetch_one(&mut **tx)
     .await?;
-    let over = |what, has: i64, more: u64, limit: u64| {
-        let has = u64::try_from(has).unwrap_or(0);
-        match has.saturating_add(more) > limit {
-            true => Err(StoreError::OverLimit { account: new.owner.clone(), what, has, limit }),
-            false => Ok(()),
-        }
-    };
-    over(Limit::Vms, has.vms, 1, limits.vms.into())?;
-    over(Limit::Cpus, has.cpus, new.cpus.into(), limits.cpus.into())?;
-    over(Limit::Memory, has.memory, new.memory, limits.memory)?;
-    over(Limit::Disk, has.disk, new.disk, limits.disk)
+    Ok((has, OwnLimits::try_from(own)?.or(all)))
 }
 
 /// Which of the limits.

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    Limits, Store, StoreError,
+    Limits, Rebuild, Store, StoreError,
     accounts::lock_account,
     convert::{duration, number, optional_time, saturate, text, time, to_millis},
     limits,
@@ -71,6 +71,10 @@ pub struct VmRow {
     pub slept: Option<Noted>,
     /// The last identification line of its sshd, without the line's end.
     pub identification: Option<String>,
+    /// It is being rebuilt, and what is to become of its home.
+    pub rebuilding: Option<Rebuild>,
+    /// When it was last rebuilt.
+    pub rebuilt_at: Option<OffsetDateTime>,
     /// How many changes this row has seen.
     pub generation: u64,
 }
@@ -108,6 +112,8 @@ struct Columns {
     slept_at: Option<i64>,
     slept_for: Option<String>,
     identification: Option<String>,
+    rebuilding: Option<String>,
+    rebuilt_at: Option<i64>,
 }
 
 impl TryFrom<Columns> for VmRow {
@@ -137,6 +143,8 @@ impl TryFrom<Columns> for VmRow {
             used: noted("used_at", row.used_at, row.used_for)?,
             slept: noted("slept_at", row.slept_at, row.slept_for)?,
             identification: row.identification,
+            rebuilding: row.rebuilding.map(|home| text("rebuilding", &home)).transpose()?,
+            rebuilt_at: optional_time("rebuilt_at", row.rebuilt_at)?,
         })
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use words;
 
 #[cfg(test)]
 mod tests {
-    use crate::{AuditKind, LoginWay, PortAccess, Role, Scope, Way};
+    use crate::{AuditKind, LoginWay, PortAccess, Rebuild, Role, Scope, Way};
 
     #[test]
     fn every_word_is_of_one_variant() {
@@ -60,7 +60,7 @@ mod tests {
                 })*
             };
         }
-        come_back!(AuditKind, LoginWay, PortAccess, Role, Scope, Way);
+        come_back!(AuditKind, LoginWay, PortAccess, Rebuild, Role, Scope, Way);
         assert!("root".parse::<Role>().is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_engine::{Ending, Engine, EngineError, Guest, Observed, Stream, VmSpec};
+use berth_engine::{Ending, Engine, EngineError, Grown, Guest, Home, Observed, Stream, VmSpec};
 use berth_model::VmId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,11 +35,13 @@ pub async fn conformance(bench: Bench) {
     connections(&bench, &vm).await;
     keys_of_a_running_vm(&bench, &vm).await;
     what_it_uses(&bench, &vm).await;
+    a_larger_disk(&bench, &vm).await;
     sleeps_and_wakes(&bench, &vm).await;
     gives_up_a_sleep(&bench, &vm).await;
     stops_and_cuts(&bench, &vm).await;
     dropped_start(&bench, &vm).await;
     neighbours(&bench, &vm).await;
+    a_new_disk(&bench, &vm).await;
     removed_while_it_runs(&bench, &vm).await;
 }
 
@@ -165,6 +167,16 @@ async fn what_it_uses(bench: &Bench, vm: &VmId) {
     assert!(room.memory > 0 && room.disk_free > 0, "{room:?}");
 }
 
+async fn a_larger_disk(bench: &Bench, vm: &VmId) {
+    let smaller = VmSpec { disk: bench.spec.disk / 2, ..bench.spec.clone() };
+    let larger = VmSpec { disk: bench.spec.disk + (1 << 30), ..bench.spec.clone() };
+    for spec in [&smaller, &larger, &larger] {
+        let grown = bench.within("grow", bench.engine.grow(vm, spec)).await;
+        assert_eq!(grown, Ok(Grown::Now), "a running VM has its room at once");
+    }
+    bench.banner(vm).await;
+}
+
 async fn sleeps_and_wakes(bench: &Bench, vm: &VmId) {
     let engine = &bench.engine;
     let asleep = Observed::Asleep { called: false };
@@ -241,6 +253,20 @@ async fn neighbours(bench: &Bench, vm: &VmId) {
     bench.banner(&other).await;
     assert_eq!(bench.within("remove", bench.engine.remove(&other)).await, Ok(()), "a running VM is removed");
     assert_eq!(bench.observe(&other).await, Observed::Missing, "and gone");
+}
+
+async fn a_new_disk(bench: &Bench, vm: &VmId) {
+    let (engine, spec, guest) = (&bench.engine, &bench.spec, &bench.guest);
+    let off = Observed::Off { ended: None };
+    let nobody = VmId::random();
+    let kept = engine.rebuild(&nobody, spec, guest, Home::Keep, bench.patience).await;
+    assert_eq!(kept, Err(EngineError::Missing), "there is no home to keep");
+    for _ in 0..2 {
+        let rebuilt = engine.rebuild(vm, spec, guest, Home::Discard, bench.patience);
+        assert_eq!(bench.within("rebuild", rebuilt).await, Ok(()), "a VM gets a new disk, twice");
+        assert_eq!(bench.observe(vm).await, off, "and is as one that was just made");
+    }
+    assert_eq!(engine.grow(vm, spec).await, Ok(Grown::AtStart), "one that is off grows at its start");
 }
 
 async fn removed_while_it_runs(bench: &Bench, vm: &VmId) {

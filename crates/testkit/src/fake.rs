@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use berth_engine::{Ending, EngineError, Guest, Lease, Observed, Room, Usage, VmSpec};
+use berth_engine::{Ending, EngineError, Guest, Home, Lease, Observed, Room, Usage, VmSpec};
 use berth_model::VmId;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,6 +58,10 @@ pub enum Verb {
     Tidy,
     /// `Engine::room`
     Room,
+    /// `Engine::rebuild`
+    Rebuild,
+    /// `Engine::grow`
+    Grow,
 }
 
 /// An engine in memory. Clones are the same engine, so that a test keeps one while control has the other.
@@ -95,6 +99,7 @@ struct FakeVm {
     usage: Usage,
     leases: Vec<Lease>,
     told: Vec<String>,
+    rebuilt: Vec<Home>,
 }
 
 impl Default for FakeEngine {
@@ -171,6 +176,12 @@ impl FakeEngine {
         self.table().vms.get(vm).map(|entry| entry.told.clone()).unwrap_or_default()
     }
 
+    /// What became of a VM's home each time that it got a new disk.
+    #[must_use]
+    pub fn rebuilt(&self, vm: &VmId) -> Vec<Home> {
+        self.table().vms.get(vm).map(|entry| entry.rebuilt.clone()).unwrap_or_default()
+    }
+
     /// What a key typed into a shell that was left open does to a sleeping VM.
     pub fn call(&self, vm: &VmId) {
         self.with(vm, |entry| {
@@ -213,7 +224,7 @@ impl FakeEngine {
         self.table().vms.get(vm)?.guest.clone()
     }
 
-    /// The size that a VM was last created or started with.
+    /// The size that a VM has: that with which it was last made, grown or booted.
     #[must_use]
     pub fn spec(&self, vm: &VmId) -> Option<VmSpec> {
         Some(self.table().vms.get(vm)?.spec.clone())

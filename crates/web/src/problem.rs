@@ -214,6 +214,7 @@ pub(crate) fn words(error: &Error) -> String {
         Error::InUse(vm) => format!("Somebody is connecting to {} at this moment. Try again.", vm.label()),
         Error::Overruled(vm) => format!("{} was stopped by somebody else in the meantime.", vm.label()),
         Error::BeingRemoved(vm) => format!("{} is being removed.", vm.label()),
+        Error::Rebuilding(vm) => format!("{} is being rebuilt. Wait until that is done.", vm.label()),
         Error::NoSuchAccount(_) | Error::NoSuchVm(_) | Error::NoSuchKey { .. } => {
             "It is not there any more.".into()
         }

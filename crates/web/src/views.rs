@@ -64,7 +64,7 @@ impl VmView {
             stuck: is_stuck(info),
             wrong: None,
             on: matches!(info.status, Status::Running | Status::Asleep | Status::Waking | Status::Starting),
-            busy_ending: matches!(info.status, Status::Stopping | Status::Removing),
+            busy_ending: matches!(info.status, Status::Stopping | Status::Rebuilding | Status::Removing),
             can_wake: info.status == Status::Asleep,
             can_sleep: running && !info.always_on,
             can_snooze: (running || snoozed) && !info.always_on,
@@ -81,7 +81,7 @@ impl VmView {
 }
 
 /// The states of VMs, as they are chosen from.
-pub(crate) const STATES: [Status; 8] = [
+pub(crate) const STATES: [Status; 9] = [
     Status::Running,
     Status::Asleep,
     Status::Waking,
@@ -89,6 +89,7 @@ pub(crate) const STATES: [Status; 8] = [
     Status::Stopping,
     Status::Off,
     Status::Failed,
+    Status::Rebuilding,
     Status::Removing,
 ];
 
@@ -101,6 +102,7 @@ fn kind(status: Status) -> &'static str {
         Status::Stopping => "stopping",
         Status::Off => "off",
         Status::Failed => "failed",
+        Status::Rebuilding => "rebuilding",
         Status::Removing => "removing",
     }
 }
@@ -126,7 +128,7 @@ fn wake(info: &VmInfo) -> Option<String> {
         Status::Asleep => Some(format!("That takes {}, and its programs are as they were.", or("a moment"))),
         Status::Off | Status::Failed => Some(format!("A boot takes {}.", or("some seconds"))),
         Status::Starting | Status::Waking => takes.map(|takes| format!("That takes {takes}.")),
-        Status::Running | Status::Stopping | Status::Removing => None,
+        Status::Running | Status::Stopping | Status::Rebuilding | Status::Removing => None,
     }
 }
 

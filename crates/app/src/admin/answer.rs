@@ -143,6 +143,18 @@ impl Desk {
                 host.snooze_vm(&vm, Duration::from_secs(seconds)).await?;
                 Answer::Vm(self.vm(&vm).await?)
             }
+            Request::VmRebuild { vm, home } => {
+                let vm = self.find_vm(&vm).await?;
+                tracing::info!(%vm, ?home, "rebuilding a VM");
+                host.rebuild_vm(&vm, home).await?;
+                Answer::Vm(self.vm(&vm).await?)
+            }
+            Request::VmResize { vm, disk } => {
+                let vm = self.find_vm(&vm).await?;
+                let room = host.resize_vm(&vm, disk).await?;
+                tracing::info!(%vm, disk, "disk resized");
+                Answer::Resized { vm: self.vm(&vm).await?, room }
+            }
             Request::VmRemove { vm } => {
                 let vm = self.find_vm(&vm).await?;
                 host.remove_vm(&vm).await?;
@@ -261,7 +273,12 @@ fn audit_query(search: AuditSearch) -> Result<AuditQuery, Failure> {
 fn may_wake(vm: &VmInfo) -> Result<(), Failure> {
     match vm.status {
         Status::Asleep | Status::Waking | Status::Running => Ok(()),
-        Status::Starting | Status::Stopping | Status::Off | Status::Failed | Status::Removing => {
+        Status::Starting
+        | Status::Stopping
+        | Status::Off
+        | Status::Failed
+        | Status::Rebuilding
+        | Status::Removing => {
             let VmInfo { name, status, .. } = vm;
             let message =
                 format!("{name} is {status} and not asleep. To start it: berth admin vm start {name}");

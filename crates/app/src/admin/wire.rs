@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use berth_control::{
-    AccountInfo, AddedKey, AuditId, AuditInfo, InvitationInfo, KeyInfo, Kind, Limits, LinkFor, OwnLimits,
-    Role, Status, VmInfo, WebError,
+    AccountInfo, AddedKey, AuditId, AuditInfo, Grown, Home, InvitationInfo, KeyInfo, Kind, Limits, LinkFor,
+    OwnLimits, Role, Status, VmInfo, WebError,
 };
 use berth_model::VmName;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,10 @@ pub(crate) enum Request {
     VmSnooze { vm: String, seconds: u64 },
     /// Stops a VM and waits until it is off.
     VmStop { vm: String },
+    /// Gives a VM a new disk and waits until it has it.
+    VmRebuild { vm: String, home: Home },
+    /// Makes the disk of a VM so many bytes large.
+    VmResize { vm: String, disk: u64 },
     /// Removes a VM and its disk.
     VmRemove { vm: String },
     /// The end of a VM's console.
@@ -95,6 +99,8 @@ impl Request {
             | Self::VmWake { .. }
             | Self::VmSleep { .. }
             | Self::VmStop { .. }
+            | Self::VmRebuild { .. }
+            | Self::VmResize { .. }
             | Self::VmRemove { .. }
             | Self::AccountRemove { .. } => true,
             Self::AccountAdd { .. }
@@ -203,6 +209,12 @@ pub(crate) enum Answer {
     },
     Keys(Vec<KeyInfo>),
     Vm(VmInfo),
+    /// Its disk is larger.
+    Resized {
+        vm: VmInfo,
+        /// When its guest has the room.
+        room: Grown,
+    },
     Vms(Vec<VmInfo>),
     /// What had this name is no more.
     Removed {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::config::Span;
+use crate::config::{Size, Span};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VmCommand {
@@ -26,6 +26,10 @@ pub(crate) enum VmCommand {
     AlwaysOn(AlwaysOnArgs),
     /// Stop a VM and wait until it is off
     Stop(VmArgs),
+    /// Give a VM a new disk from the present image; its name, host key, size and settings stay
+    Rebuild(RebuildVmArgs),
+    /// Make the disk of a VM larger; a disk does not get smaller
+    Resize(ResizeVmArgs),
     /// Remove a VM with everything on its disk
     Remove(RemoveVmArgs),
     /// Print the end of a VM's console since its last start
@@ -115,4 +119,37 @@ pub(crate) struct RemoveVmArgs {
     /// Do not ask on a terminal; elsewhere nothing is asked
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RebuildVmArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// Do not ask on a terminal; elsewhere nothing is asked
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct HomeArgs {
+    /// Everything below /home is on the new disk too; the VM is shut down for that, and woken first if it sleeps
+    #[arg(long)]
+    pub(crate) keep_home: bool,
+    /// Nothing of the old disk is kept, nor of what is running
+    #[arg(long)]
+    pub(crate) discard_home: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResizeVmArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// How large its disk is to be in all, such as 20GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk: Size,
 }

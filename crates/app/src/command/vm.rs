@@ -1,13 +1,17 @@
 //! `berth admin vm …`
 
-use berth_control::{Status, VmInfo};
+use berth_control::{Grown, Home, Status, VmInfo};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{Context, confirm, misfit};
 use crate::{
     admin::wire::{Answer, Failure, FailureKind, Request},
-    cli::{AddVmArgs, AlwaysOnArgs, ListVmsArgs, RemoveVmArgs, SnoozeArgs, StartVmArgs, Switch, VmArgs},
+    cli::{
+        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, SnoozeArgs,
+        StartVmArgs, Switch, VmArgs,
+    },
+    config::Size,
     output::{Table, moment, span},
 };
 
@@ -149,6 +153,39 @@ fn show_console(context: &Context<'_>, vm: &str) {
 pub(crate) fn stop(context: &Context<'_>, args: &VmArgs) -> Result<(), Failure> {
     let Answer::Vm(vm) = context.ask(&Request::VmStop { vm: args.vm.clone() })? else { return Err(misfit()) };
     context.output.result(&vm, &format!("{} is {}.", vm.host, vm.status))
+}
+
+pub(crate) fn rebuild(context: &Context<'_>, args: &RebuildVmArgs) -> Result<(), Failure> {
+    let RebuildVmArgs { vm, home, yes } = args;
+    let (home, lost) = match home.keep_home {
+        true => (
+            Home::Keep,
+            "Everything below /home stays. What was installed or changed elsewhere on its disk is lost",
+        ),
+        false => (Home::Discard, "Everything on its disk is lost, its home too"),
+    };
+    let what = format!(
+        "This gives {vm} a new disk. {lost}, and what runs in it ends: also what a sleep has kept, open shells and \
+         running programs."
+    );
+    confirm::typed(context, &what, vm, *yes, "Nothing was done.")?;
+    let Answer::Vm(vm) = context.ask(&Request::VmRebuild { vm: vm.clone(), home })? else {
+        return Err(misfit());
+    };
+    let kept = if home == Home::Keep { ", its home as it was" } else { "" };
+    context.output.result(&vm, &format!("{} is rebuilt{kept}. It is {}.", vm.host, vm.status))
+}
+
+pub(crate) fn resize(context: &Context<'_>, args: &ResizeVmArgs) -> Result<(), Failure> {
+    let request = Request::VmResize { vm: args.vm.clone(), disk: args.disk.bytes() };
+    let Answer::Resized { vm, room } = context.ask(&request)? else { return Err(misfit()) };
+    let when = match room {
+        Grown::Now => "and its file system with it",
+        Grown::AtStart => "which its file system takes up when it next runs",
+        Grown::AtBoot => "which its file system takes up at its next boot: its guest agent did not do it",
+    };
+    let text = format!("{} has a disk of {}, {when}.", vm.host, Size::of(vm.disk));
+    context.output.result(&json!({ "vm": vm, "room": room }), &text)
 }
 
 pub(crate) fn remove(context: &Context<'_>, args: &RemoveVmArgs) -> Result<(), Failure> {

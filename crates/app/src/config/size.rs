@@ -26,6 +26,10 @@ const UNITS: [(&str, u64); 9] = [
 pub(crate) struct Size(pub(super) u64);
 
 impl Size {
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn bytes(self) -> u64 {
         self.0
     }

@@ -156,6 +156,15 @@ fn vms_and_the_way_to_them() {
     let read = String::from_utf8(read.stdout).unwrap();
     assert!(read.contains(&format!("port {port}\n")) && read.contains("hostname 127.0.0.1\n"), "{read}");
 
+    let larger = world.run("admin vm resize vm-0.alice --disk 12GiB").ok();
+    assert_eq!(
+        larger,
+        "vm-0.alice.main.vm.localhost has a disk of 12 GiB, which its file system takes up when it next runs.\n"
+    );
+    let smaller = world.json("admin vm resize vm-0.alice --disk 11GiB");
+    assert_eq!(smaller["error"]["kind"], "invalid", "{smaller}");
+    assert_eq!(world.json("admin vm list alice")["vms"][0]["disk"], 12_u64 << 30);
+
     assert_eq!(world.run("admin vm remove vm-1.alice").ok(), "vm-1.alice.main is removed.\n");
     assert!(!fs::read_to_string(world.state().join("known_hosts")).unwrap().contains("vm-1.alice"));
     assert!(world.run("admin vm remove vm-1.alice").refused().contains("There is no VM"));

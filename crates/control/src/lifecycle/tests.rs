@@ -28,6 +28,7 @@ enum Move {
     Boot,
     Sleep,
     Stop,
+    Rebuild,
     Remove,
     /// The operation under way, if any, ends like this.
     End(bool),
@@ -40,6 +41,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         Just(Move::Boot),
         Just(Move::Sleep),
         Just(Move::Stop),
+        Just(Move::Rebuild),
         Just(Move::Remove),
         any::<bool>().prop_map(Move::End),
     ]
@@ -52,6 +54,7 @@ struct Shadow {
     starts: usize,
     sleeps: usize,
     stops: usize,
+    rebuilds: usize,
     removes: usize,
     removal_asked: bool,
 }
@@ -76,6 +79,10 @@ impl Shadow {
                 self.stops += 1;
                 Event::StopAsked
             }
+            Move::Rebuild => {
+                self.rebuilds += 1;
+                Event::RebuildAsked(Home::Keep)
+            }
             Move::Remove => {
                 self.removes += 1;
                 self.removal_asked = true;
@@ -87,6 +94,7 @@ impl Shadow {
                     Effect::Start | Effect::Boot => Event::StartEnded(result),
                     Effect::Sleep => Event::SleepEnded(result),
                     Effect::Stop => Event::StopEnded(result),
+                    Effect::Rebuild(_) => Event::RebuildEnded(result),
                     Effect::Remove => Event::RemoveEnded(result),
                     _ => unreachable!("only operations are kept"),
                 }
@@ -97,7 +105,9 @@ impl Shadow {
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Start | Effect::Boot | Effect::Sleep | Effect::Stop => {
+                Effect::Start | Effect::Boot | Effect::Sleep | Effect::Stop | Effect::Rebuild(_) => {
+                    let rebuilds = matches!(self.operation, Some(Effect::Rebuild(_)));
+                    assert!(!rebuilds, "{effect:?} in the middle of a rebuild");
                     assert!(!self.removal_asked, "{effect:?} after a removal");
                     self.operation = Some(effect);
                 }
@@ -105,6 +115,7 @@ impl Shadow {
                 Effect::AnswerStarts(_) => self.starts = 0,
                 Effect::AnswerSleeps(_) => self.sleeps = 0,
                 Effect::AnswerStops(_) => self.stops = 0,
+                Effect::AnswerRebuilds(_) => self.rebuilds = 0,
                 Effect::AnswerRemoves(_) => self.removes = 0,
             }
         }
@@ -121,6 +132,7 @@ impl Shadow {
             State::Waking => &[Effect::Start],
             State::FallingAsleep { .. } => &[Effect::Sleep],
             State::Stopping { .. } => &[Effect::Stop],
+            State::Rebuilding { .. } => &[Effect::Rebuild(Home::Keep)],
             State::Removing { under_way: true } => &[Effect::Remove],
         };
         match &self.operation {
@@ -128,8 +140,8 @@ impl Shadow {
             None => assert_eq!(expected, &[], "the operation under way is the one that {state:?} names"),
         }
         if expected.is_empty() {
-            let waiting = (self.starts, self.sleeps, self.stops, self.removes);
-            assert_eq!(waiting, (0, 0, 0, 0), "nobody waits for ever in {state:?}");
+            let waiting = (self.starts, self.sleeps, self.stops, self.rebuilds, self.removes);
+            assert_eq!(waiting, (0, 0, 0, 0, 0), "nobody waits for ever in {state:?}");
         }
         if self.removal_asked {
             assert!(
@@ -239,4 +251,29 @@ fn only_a_person_gives_up_a_sleep() {
         assert!(!effects.contains(&Effect::Boot));
     }
     assert_eq!(step(State::Running, Event::BootAsked), (State::Running, vec![Effect::AnswerStarts(Ok(()))]));
+}
+
+#[test]
+fn what_was_on_is_on_again_after_a_rebuild_however_it_ended() {
+    for result in [Ok(()), Err(engine_error())] {
+        let (state, effects) = step(State::Running, Event::RebuildAsked(Home::Discard));
+        assert_eq!(effects.last(), Some(&Effect::Rebuild(Home::Discard)));
+        let (state, effects) = step(state, Event::RebuildEnded(result.clone()));
+        assert_eq!(state, State::Starting);
+        let answer = Effect::AnswerRebuilds(result.map_err(Refusal::Engine));
+        assert_eq!(effects, vec![answer, Effect::Start]);
+    }
+}
+
+#[test]
+fn what_was_off_stays_off_after_a_rebuild_unless_somebody_came() {
+    let (state, _) = step(State::Off { ended: None }, Event::RebuildAsked(Home::Keep));
+    let (off, effects) = step(state.clone(), Event::RebuildEnded(Ok(())));
+    assert_eq!((off, effects), (State::Off { ended: None }, vec![Effect::AnswerRebuilds(Ok(()))]));
+    let (state, effects) = step(state, Event::StartAsked);
+    assert_eq!(effects, vec![], "they wait for it");
+    let (state, effects) = step(state, Event::StopAsked);
+    assert_eq!(effects, vec![Effect::AnswerStops(Err(Refusal::Rebuilding))]);
+    let (state, _) = step(state, Event::RebuildEnded(Ok(())));
+    assert_eq!(state, State::Starting);
 }

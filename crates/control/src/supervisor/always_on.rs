@@ -56,7 +56,11 @@ impl Supervisor {
                 self.always_on.start_at = None;
                 self.always_on.running_since = None;
             }
-            State::Starting | State::Waking | State::FallingAsleep { .. } | State::Stopping { .. } => {
+            State::Starting
+            | State::Waking
+            | State::FallingAsleep { .. }
+            | State::Stopping { .. }
+            | State::Rebuilding { .. } => {
                 self.always_on.start_at = None;
             }
         }

@@ -45,7 +45,11 @@ impl Keys {
     pub(super) fn note_start(&mut self, before: &State, effects: &[Effect]) {
         let hands_over = matches!(
             before,
-            State::Off { .. } | State::Stopping { .. } | State::Asleep { .. } | State::FallingAsleep { .. }
+            State::Off { .. }
+                | State::Stopping { .. }
+                | State::Asleep { .. }
+                | State::FallingAsleep { .. }
+                | State::Rebuilding { .. }
         );
         if hands_over && effects.iter().any(|effect| matches!(effect, Effect::Start | Effect::Boot)) {
             self.stale = false;

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_engine::{EngineError, Observed, VmSpec};
+use berth_engine::{EngineError, Home, Observed, VmSpec};
 use berth_model::{VmId, VmName};
-use berth_store::Noted;
+use berth_store::{Noted, VmRow};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::Tools;
 use crate::{
@@ -22,6 +22,9 @@ use crate::{
 
 /// How often a VM that falls asleep or wakes while it is to be stopped is looked at again.
 const STOP_TRIES: u32 = 5;
+
+/// How long after the store has failed it is asked again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who has a VM stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +77,17 @@ impl Job {
         Event::StopEnded(self.try_stop(by).await)
     }
 
+    pub(super) async fn rebuild(self, home: Home) -> Event {
+        let result = self.try_rebuild(home).await;
+        let done = result.is_ok().then(|| self.tools.settings.clock.now());
+        // Until it is written down that it is over nobody enters: it would be done again, to what they have made by then.
+        while let Err(error) = self.tools.store.end_rebuilding(self.id, done).await {
+            error!(vm = %self.name, %error, "the end of its rebuild was not written down; trying again");
+            tokio::time::sleep(WRITE_AGAIN).await;
+        }
+        Event::RebuildEnded(result)
+    }
+
     pub(super) async fn remove(self) -> Event {
         Event::RemoveEnded(self.try_remove().await)
     }
@@ -95,9 +109,8 @@ impl Job {
     async fn try_start(&self) -> Result<(), EngineError> {
         let guest = guest_of(&self.tools, self.id, &self.name).await?;
         let observed = self.tools.engine.observe(&self.id).await?;
-        let row = self.tools.store.vm(&self.name).await.map_err(broken)?.ok_or(EngineError::Missing)?;
-        let has_run = row.last_boot.is_some() || row.used.is_some() || row.slept.is_some();
-        if observed == Observed::Missing && has_run {
+        let row = self.row().await?;
+        if observed == Observed::Missing && has_run(&row) {
             // A new, empty disk in its place would be taken for the loss of everything.
             return Err(EngineError::Broken { reason: "its disk is missing on the server".into() });
         }
@@ -140,6 +153,10 @@ impl Job {
         Ok(())
     }
 
+    async fn row(&self) -> Result<VmRow, EngineError> {
+        self.tools.store.vm(&self.name).await.map_err(broken)?.ok_or(EngineError::Missing)
+    }
+
     async fn enter_room(&self) -> Result<(), EngineError> {
         let give_way = || longest_idle_gives_way(&self.tools, self.id);
         self.tools.room.enter(self.id, self.spec.memory, &self.queued, give_way).await
@@ -169,6 +186,24 @@ impl Job {
         Err(EngineError::NotRunning)
     }
 
+    async fn try_rebuild(&self, home: Home) -> Result<(), EngineError> {
+        let guest = guest_of(&self.tools, self.id, &self.name).await?;
+        let observed = self.tools.engine.observe(&self.id).await?;
+        if observed == Observed::Missing {
+            if home == Home::Keep && has_run(&self.row().await?) {
+                let reason = "its disk is missing on the server, and its home with it".into();
+                return Err(EngineError::Broken { reason });
+            }
+            return self.tools.engine.create(&self.id, &self.spec).await;
+        }
+        // It runs while its home is copied, and one that runs has its place.
+        if home == Home::Keep && observed != Observed::Running {
+            self.enter_room().await?;
+        }
+        let patience = self.tools.settings.stop_patience;
+        self.tools.engine.rebuild(&self.id, &self.spec, &guest, home, patience).await
+    }
+
     async fn try_remove(&self) -> Result<(), EngineError> {
         self.tools.engine.remove(&self.id).await?;
         self.tools.store.finish_removing(self.id, OffsetDateTime::now_utc()).await.map(|_| ()).map_err(broken)
@@ -184,6 +219,11 @@ fn came_up(observed: &Observed) -> Option<CameUp> {
         Observed::Asleep { .. } => Some(CameUp::Woken),
         Observed::Waking | Observed::Booting | Observed::Running | Observed::Stopping => None,
     }
+}
+
+/// Whether it has had a disk on which something may be.
+fn has_run(row: &VmRow) -> bool {
+    row.last_boot.is_some() || row.used.is_some() || row.slept.is_some()
 }
 
 /// Asks the VMs that run, the longest idle one first, until one has gone to sleep.

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod disks;
 mod keys;
 mod lifecycle;
 mod listing;

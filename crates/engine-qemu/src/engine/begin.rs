@@ -1,6 +1,6 @@
 //! How a VM begins to run: it boots, or it wakes.
 
-use berth_engine::{Ending, EngineError, Guest, Observed, VmSpec};
+use berth_engine::{Ending, EngineError, Grown, Guest, Observed, VmSpec};
 use berth_model::VmId;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
@@ -30,15 +30,30 @@ impl QemuEngine {
     /// See [`berth_engine::Engine::start`].
     pub(super) async fn begin(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError> {
         let paths = self.state.vm(vm);
+        self.settle_rebuild(vm, &paths).await?;
+        self.bring_up(vm, spec, guest, &paths).await
+    }
+
+    /// Has the VM of these files run.
+    pub(super) async fn bring_up(
+        &self,
+        vm: &VmId,
+        spec: &VmSpec,
+        guest: &Guest,
+        paths: &VmPaths,
+    ) -> Result<(), EngineError> {
         let mut launches = 0;
         let mut ours = false;
         loop {
-            let now = self.observe_at(&paths).await?;
+            let now = self.observe_at(paths).await?;
             match now {
                 Observed::Missing => return Err(EngineError::Missing),
-                Observed::Running => return Ok(()),
+                Observed::Running => {
+                    self.grow_while_it_runs(paths, spec.disk).await;
+                    return Ok(());
+                }
                 Observed::Booting | Observed::Stopping | Observed::Waking => {
-                    let Some(shim) = Shim::find(&paths).await? else { continue };
+                    let Some(shim) = Shim::find(paths).await? else { continue };
                     // Whether it is gone or does something else: look again.
                     shim.changed(&now).await?;
                 }
@@ -50,13 +65,52 @@ impl QemuEngine {
                 }
                 Observed::Off { .. } => {
                     launches += 1;
-                    let begin = self.boot(vm, spec, Some(guest), &paths).await?;
+                    self.grow_while_it_is_off(paths, spec.disk).await;
+                    let begin = self.boot(vm, spec, Some(guest), paths).await?;
                     ours |= self.launch(vm, paths.clone(), begin).await?;
                 }
                 Observed::Asleep { .. } => {
                     launches += 1;
-                    ours |= self.wake(vm, guest, &paths).await?;
+                    ours |= self.wake(vm, guest, paths).await?;
                 }
+            }
+        }
+    }
+
+    /// Makes the disk of a VM that is off as large as it is to be. One that cannot grow keeps nobody out of the VM.
+    async fn grow_while_it_is_off(&self, paths: &VmPaths, bytes: u64) {
+        if !is_smaller(paths, bytes) {
+            return;
+        }
+        if let Err(error) = self.alone_with(paths, move |paths| disk::grow(&paths.disk(), bytes)).await {
+            tracing::warn!(%error, disk = %paths.disk().display(), "a disk is smaller than it is to be");
+        }
+    }
+
+    /// The same for one that runs: it was asleep when that was decided, or forked from one with a smaller disk.
+    async fn grow_while_it_runs(&self, paths: &VmPaths, bytes: u64) {
+        if is_smaller(paths, bytes)
+            && let Err(error) = self.have_room_taken(paths, bytes).await
+        {
+            tracing::warn!(%error, disk = %paths.disk().display(), "a disk is smaller than it is to be");
+        }
+    }
+
+    /// See [`berth_engine::Engine::grow`].
+    pub(super) async fn have_room_taken(&self, paths: &VmPaths, bytes: u64) -> Result<Grown, EngineError> {
+        if let Some(shim) = Shim::find(paths).await? {
+            match shim.grow(bytes).await {
+                Ok(Asked::Told(true)) => return Ok(Grown::Now),
+                Ok(Asked::Told(false)) => return Ok(Grown::AtBoot),
+                Ok(Asked::Gone) | Err(EngineError::NotRunning) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.observe_at(paths).await? {
+            Observed::Missing => Err(EngineError::Missing),
+            Observed::Off { .. } | Observed::Asleep { .. } => Ok(Grown::AtStart),
+            Observed::Waking | Observed::Booting | Observed::Running | Observed::Stopping => {
+                Err(EngineError::NotRunning)
             }
         }
     }
@@ -158,6 +212,11 @@ impl QemuEngine {
             Hello::Failed { reason } => Err(broken(format!("the VM does not start: {reason}"))),
         }
     }
+}
+
+/// Whether a disk has yet to grow.
+fn is_smaller(paths: &VmPaths, bytes: u64) -> bool {
+    disk::size(&paths.disk()).is_ok_and(|size| size < bytes)
 }
 
 /// What a kernel is told, beside what its image says.

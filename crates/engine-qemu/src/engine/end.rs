@@ -84,7 +84,7 @@ impl QemuEngine {
     }
 
     /// Does something that blocks to a VM that nobody runs, and that nobody can start meanwhile.
-    async fn alone_with(
+    pub(super) async fn alone_with(
         &self,
         paths: &VmPaths,
         work: impl FnOnce(&VmPaths) -> std::io::Result<()> + Send + 'static,

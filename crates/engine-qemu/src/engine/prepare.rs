@@ -42,7 +42,7 @@ impl QemuEngine {
     async fn fork(&self, paths: &VmPaths, image: &Image, spec: &VmSpec) -> bool {
         let Ok(kind) = self.kind(image, spec).await else { return false };
         let (templates, paths) = (Templates::of(&self.state), paths.clone());
-        let forked = spawn_blocking(move || match templates.find(&kind) {
+        let forked = spawn_blocking(move || match templates.find_to_fork(&kind) {
             Some(template) => template.fork(&paths).map(|()| true),
             None => Ok(false),
         });

@@ -51,6 +51,8 @@ pub(super) struct Desk {
     pub(super) qemu: watch::Sender<Option<Qemu>>,
     /// The file that is the guest's memory.
     pub(super) memory: PathBuf,
+    /// The file that is the guest's disk.
+    pub(super) disk: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +143,7 @@ impl Desk {
         })
     }
 
-    async fn agent(&self) -> Result<tokio::sync::MutexGuard<'_, Agent>, Denied> {
+    pub(super) async fn agent(&self) -> Result<tokio::sync::MutexGuard<'_, Agent>, Denied> {
         timeout(SCRIPT_WITHIN, self.agent.lock()).await.map_err(|_| Denied::TimedOut)
     }
 
@@ -149,7 +151,7 @@ impl Desk {
         matches!(*self.observed.borrow(), Observed::Asleep { .. })
     }
 
-    fn has_to_run(&self) -> Result<(), Denied> {
+    pub(super) fn has_to_run(&self) -> Result<(), Denied> {
         if *self.observed.borrow() == Observed::Running { Ok(()) } else { Err(Denied::NotRunning) }
     }
 }

@@ -23,6 +23,7 @@ mod act;
 mod agent;
 mod bring_up;
 mod desk;
+mod disks;
 #[doc(hidden)]
 pub mod fault;
 mod gate;
@@ -201,6 +202,7 @@ async fn live(host: Host, begin: Begin, listener: UnixListener) -> io::Result<Ou
         network: Network::spawn(&tasks),
         qemu: watch::Sender::new(None),
         memory: host.paths.warm().memory(),
+        disk: host.paths.disk(),
     });
     tasks.spawn(serve::serve(listener, Arc::clone(&desk), tasks.clone()));
     tasks.spawn(stop_when_the_host_does(commands)?);

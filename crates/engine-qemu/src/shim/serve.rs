@@ -94,6 +94,11 @@ async fn answer(desk: &Desk, stream: UnixStream) -> io::Result<()> {
         },
         Request::Tell { text } => done(stream, desk.tell(&text).await).await,
         Request::Tidy => done(stream, desk.tidy().await).await,
+        Request::Grow { disk } => match desk.grow(disk).await {
+            Ok(taken) => protocol::send(stream, Reply::Grown { taken }).await,
+            Err(why) => deny(stream, why).await,
+        },
+        Request::TakeHome { disk } => done(stream, desk.take_home(&disk).await).await,
     }
 }
 

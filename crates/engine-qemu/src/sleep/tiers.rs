@@ -269,6 +269,14 @@ pub(crate) fn forget(paths: &VmPaths) -> io::Result<()> {
     remove_tree(&paths.memory)
 }
 
+/// Deletes whatever there is of a sleep, and of memory. The VM is off when this returns, also after the power has failed.
+pub(crate) fn discard(paths: &VmPaths) -> io::Result<()> {
+    end(paths)?;
+    clear_leftovers(paths)?;
+    remove_tree(&paths.memory)?;
+    remove_tree(&paths.freed())
+}
+
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }

@@ -18,7 +18,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::bench::{Bench, PATIENCE, image_dir};
+use crate::{
+    bench::{Bench, PATIENCE, image_dir},
+    rebuild,
+};
 
 /// What `keepawake`, the terminals and the journal take to be seen.
 const SOON: Duration = Duration::from_secs(60);
@@ -39,6 +42,7 @@ pub(crate) async fn forks() {
     for vm in [one, two] {
         bench.engine.remove(&vm).await.expect("it is removed");
     }
+    rebuild::rebuilds(&bench).await;
     assert_eq!(bench.engine.list().await, Ok(vec![]), "a template is no VM");
 }
 

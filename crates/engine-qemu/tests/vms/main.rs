@@ -13,6 +13,7 @@ mod kills;
 mod life;
 mod neighbours;
 mod promises;
+mod rebuild;
 mod sleep;
 mod traffic;
 

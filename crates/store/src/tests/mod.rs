@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod disks;
 mod keys;
 mod limits;
 mod log_in;

@@ -54,6 +54,7 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE vms SET turned_off = -1",
     "UPDATE vms SET used_for = ''",
     "UPDATE vms SET identification = 'OpenSSH'",
+    "UPDATE vms SET rebuilding = 'maybe'",
     "UPDATE accounts SET max_vms = -1",
     "UPDATE accounts SET role = 'root'",
     "UPDATE passwords SET hash = 'hunter2'",

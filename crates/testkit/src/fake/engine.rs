@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use berth_engine::{About, Ending, Engine, EngineError, Guest, Lease, Observed, Room, Stream, Usage, VmSpec};
+use berth_engine::{
+    About, Ending, Engine, EngineError, Grown, Guest, Home, Lease, Observed, Room, Stream, Usage, VmSpec,
+};
 use berth_model::VmId;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +34,7 @@ impl FakeEngine {
     }
 
     /// As the real one does: what goes wrong leaves the sleep as it was.
-    async fn wake(&self, vm: &VmId, guest: &Guest) -> Result<(), EngineError> {
+    async fn wake(&self, vm: &VmId, spec: &VmSpec, guest: &Guest) -> Result<(), EngineError> {
         self.with(vm, |entry| entry.observed = Observed::Waking);
         let woken = self.called(Verb::Start, Some(vm)).await;
         self.with(vm, |entry| {
@@ -45,6 +47,7 @@ impl FakeEngine {
             };
             if woken.is_ok() {
                 entry.guest = Some(guest.clone());
+                entry.spec.disk = entry.spec.disk.max(spec.disk);
                 entry.usage = Usage::default();
             }
         });
@@ -80,6 +83,7 @@ impl Engine for FakeEngine {
             usage: Usage::default(),
             leases: Vec::new(),
             told: Vec::new(),
+            rebuilt: Vec::new(),
             boot: CancellationToken::new(),
             guest: None,
             spec: spec.clone(),
@@ -98,7 +102,7 @@ impl Engine for FakeEngine {
                 return Err(EngineError::Missing);
             }
             Observed::Running => return self.called(Verb::Start, Some(vm)).await,
-            Observed::Asleep { .. } | Observed::Waking => return self.wake(vm, guest).await,
+            Observed::Asleep { .. } | Observed::Waking => return self.wake(vm, spec, guest).await,
             Observed::Off { .. } | Observed::Booting | Observed::Stopping => {}
         }
         let Some((boot, _delay)) = self.begin_boot(vm) else { return Err(EngineError::Missing) };
@@ -172,6 +176,50 @@ impl Engine for FakeEngine {
         }
         self.announce();
         Ok(())
+    }
+
+    async fn rebuild(
+        &self,
+        vm: &VmId,
+        spec: &VmSpec,
+        guest: &Guest,
+        home: Home,
+        patience: Duration,
+    ) -> Result<(), EngineError> {
+        match self.observed(vm) {
+            Observed::Missing => return Err(EngineError::Missing),
+            Observed::Asleep { .. } | Observed::Waking if home == Home::Keep => {
+                self.wake(vm, spec, guest).await?;
+            }
+            _ => {}
+        }
+        if home == Home::Keep {
+            self.stop(vm, patience).await?;
+        }
+        self.called(Verb::Rebuild, Some(vm)).await?;
+        let forks = self.table().forks;
+        self.with(vm, |entry| {
+            entry.boot.cancel();
+            entry.observed =
+                if forks { Observed::Asleep { called: false } } else { Observed::Off { ended: None } };
+            entry.spec = spec.clone();
+            entry.guest = None;
+            entry.boot_log.clear();
+            entry.rebuilt.push(home);
+        });
+        Ok(())
+    }
+
+    async fn grow(&self, vm: &VmId, spec: &VmSpec) -> Result<Grown, EngineError> {
+        self.called(Verb::Grow, Some(vm)).await?;
+        match self.observed(vm) {
+            Observed::Missing => Err(EngineError::Missing),
+            Observed::Running => {
+                self.with(vm, |entry| entry.spec.disk = entry.spec.disk.max(spec.disk));
+                Ok(Grown::Now)
+            }
+            _ => Ok(Grown::AtStart),
+        }
     }
 
     async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError> {

@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod activity;
 pub(crate) mod confirm;
+pub(crate) mod disk;
 pub(crate) mod enter;
 pub(crate) mod environments;
 pub(crate) mod files;

@@ -86,8 +86,9 @@ fn harmless(body: &str, what: &str) {
 }
 
 /// Every field that a form of this site has. One that a template has and this list has not fails a test below.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "name",
+    "size",
     "password",
     "old",
     "to",
@@ -266,6 +267,9 @@ async fn what_is_somebody_elses_is_not_there() {
         "/vms/vm-0.alice.koding".to_owned(),
         "/vms/vm-0.alice.koding/remove".to_owned(),
         "/vms/vm-0.alice.koding/boot".to_owned(),
+        "/vms/vm-0.alice.koding/rebuild".to_owned(),
+        "/vms/vm-0.alice.koding/erase".to_owned(),
+        "/vms/vm-0.alice.koding/resize".to_owned(),
         "/live/vms/vm-0.alice.koding".to_owned(),
         "/vms/vm-7".to_owned(),
         format!("/account/keys/{key}/remove"),
@@ -277,6 +281,9 @@ async fn what_is_somebody_elses_is_not_there() {
     for path in [
         "/vms/vm-0.alice.koding/power".to_owned(),
         "/vms/vm-0.alice.koding/remove".to_owned(),
+        "/vms/vm-0.alice.koding/rebuild".to_owned(),
+        "/vms/vm-0.alice.koding/erase".to_owned(),
+        "/vms/vm-0.alice.koding/resize".to_owned(),
         "/vms/vm-0.alice.koding/always-on".to_owned(),
         "/vms/vm-0.alice.koding/snooze".to_owned(),
         "/vms/vm-0.alice.koding/label".to_owned(),
@@ -284,7 +291,7 @@ async fn what_is_somebody_elses_is_not_there() {
         format!("/account/keys/{key}/remove"),
         format!("/account/sessions/{session}/end"),
     ] {
-        let answer = bob.post(&path, &[("to", "on"), ("name", "vm-0")]).await;
+        let answer = bob.post(&path, &[("to", "on"), ("name", "vm-0"), ("size", "20")]).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
     }
     assert_eq!(alice.get("/account").await.status, StatusCode::OK);

@@ -124,6 +124,62 @@ async fn a_vm_is_removed_by_its_name_alone() {
 }
 
 #[tokio::test]
+async fn a_vm_is_rebuilt_or_erased_by_its_name_alone_and_the_two_are_told_apart() {
+    let world = World::new().await;
+    let mut alice = world.logged_in("alice").await;
+    alice.post("/vms/vm-0/power", &[("to", "on")]).await;
+    let page = alice.get("/vms/vm-0").await.body;
+    let (rebuild, erase) = (page.find("Rebuild vm-0, keep its home…"), page.find("Erase vm-0, home too…"));
+    let danger = page.find("danger-zone");
+    assert!(rebuild < danger && danger < erase, "the one is not among what is lost for good: {page}");
+    let ids: Vec<_> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let all = ids.iter().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(all.len(), ids.len(), "each id is one thing: {ids:?}");
+    for (path, safe, says) in [
+        ("/vms/vm-0/rebuild", ">Leave it as it is</a>", "everything below /home, and its name"),
+        ("/vms/vm-0/erase", ">Keep everything</a>", "<strong>its home too</strong>"),
+    ] {
+        let page = alice.get(path).await.body;
+        assert!(page.contains(says) && page.contains(safe), "{page}");
+        for wrong in ["", "vm-1", "VM-0"] {
+            let refused = alice.post(path, &[("name", wrong)]).await;
+            assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+            assert!(refused.body.contains("nothing was done"), "{}", refused.body);
+        }
+    }
+    let rebuilt = || async { world.control.vms(Some(&account("alice"))).await.unwrap().remove(0).rebuilt };
+    assert_eq!(rebuilt().await, None);
+    let done = alice.post("/vms/vm-0/rebuild", &[("name", " vm-0 ")]).await;
+    assert_eq!(done.location(), "/vms/vm-0", "{}", done.body);
+    let first = rebuilt().await;
+    assert!(first.is_some());
+    assert_eq!(alice.post("/vms/vm-0/erase", &[("name", "vm-0")]).await.location(), "/vms/vm-0");
+    assert_ne!(rebuilt().await, first);
+    let trail = alice.get("/account/activity").await.body;
+    assert!(trail.contains("its home is kept") && trail.contains("its home is erased"), "{trail}");
+}
+
+#[tokio::test]
+async fn a_disk_is_made_larger() {
+    let world = World::new().await;
+    let mut alice = world.logged_in("alice").await;
+    assert!(alice.get("/vms/vm-0").await.body.contains("It has 10 GB now."));
+    for (size, says) in [
+        ("", "Give a whole number of gigabytes"),
+        ("many", "Give a whole number of gigabytes"),
+        ("5", "has a disk of 10 GB, and a disk only grows"),
+        ("900000000", "The host has 1024 GB of disk left"),
+    ] {
+        let refused = alice.post("/vms/vm-0/resize", &[("size", size)]).await;
+        assert!(refused.status.is_client_error() || refused.status.is_server_error(), "{size}");
+        assert!(refused.body.contains(says), "{size}: {}", refused.body);
+        assert!(refused.body.contains(&format!("value=\"{size}\"")), "it stays to be mended");
+    }
+    assert_eq!(alice.post("/vms/vm-0/resize", &[("size", "20 GB")]).await.location(), "/vms/vm-0");
+    assert!(alice.get("/vms/vm-0").await.body.contains("20 GB of disk"));
+}
+
+#[tokio::test]
 async fn a_password_is_changed_by_who_knows_it() {
     let world = World::new().await;
     let mut alice = world.logged_in("alice").await;

@@ -65,7 +65,10 @@ GET /ops/vms | Operator | reads
 GET /team | Member | reads
 GET /vms/{vm} | Member | reads
 GET /vms/{vm}/boot | Member | reads
+GET /vms/{vm}/erase | Member | reads
+GET /vms/{vm}/rebuild | Member | reads
 GET /vms/{vm}/remove | Member | reads
+GET /vms/{vm}/resize | Member | reads
 POST /account/confirm | Member | own form
 POST /account/confirm/passkey | Member | own form
 POST /account/keys | Member | own form
@@ -104,10 +107,13 @@ POST /ops/invitations/{invitation}/remove | Operator | own form
 POST /vms | Member | own form
 POST /vms/{vm}/always-on | Member | own form
 POST /vms/{vm}/boot | Member | own form
+POST /vms/{vm}/erase | Member | own form
 POST /vms/{vm}/label | Member | own form
 POST /vms/{vm}/ports | Member | own form
 POST /vms/{vm}/power | Member | own form
+POST /vms/{vm}/rebuild | Member | own form
 POST /vms/{vm}/remove | Member | own form
+POST /vms/{vm}/resize | Member | own form
 POST /vms/{vm}/snooze | Member | own form
 PUT /api/v1/accounts/{account}/blocked | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/limits | Token(OpsWrite) | with its token

@@ -35,6 +35,7 @@ fn bench() -> Bench {
         network: Network::spawn(&TaskTracker::new()),
         qemu: watch::Sender::new(None),
         memory: std::path::PathBuf::new(),
+        disk: std::path::PathBuf::new(),
     };
     Bench { observed, commands, agent, desk: Arc::new(desk) }
 }

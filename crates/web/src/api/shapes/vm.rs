@@ -68,6 +68,7 @@ pub(crate) enum VmState {
     Stopping,
     Off,
     Failed,
+    Rebuilding,
     Removing,
 }
 
@@ -81,6 +82,7 @@ impl From<Status> for VmState {
             Status::Stopping => Self::Stopping,
             Status::Off => Self::Off,
             Status::Failed => Self::Failed,
+            Status::Rebuilding => Self::Rebuilding,
             Status::Removing => Self::Removing,
         }
     }
