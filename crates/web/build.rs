@@ -11,13 +11,19 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
 /// What is served: the file below `assets/`, its constant, its type.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("berth.css", "STYLE", "text/css; charset=utf-8"),
     ("berth.js", "SCRIPT", "text/javascript; charset=utf-8"),
     ("passkey.js", "PASSKEY", "text/javascript; charset=utf-8"),
     ("vendor/htmx.js", "HTMX", "text/javascript; charset=utf-8"),
     ("vendor/hx-sse.js", "HX_SSE", "text/javascript; charset=utf-8"),
     ("icon.svg", "ICON", "image/svg+xml"),
+    ("terminal.css", "TERMINAL_STYLE", "text/css; charset=utf-8"),
+    ("terminal.js", "TERMINAL_SCRIPT", "text/javascript; charset=utf-8"),
+    ("vendor/xterm.css", "XTERM_STYLE", "text/css; charset=utf-8"),
+    ("vendor/xterm.js", "XTERM", "text/javascript; charset=utf-8"),
+    ("vendor/xterm-fit.js", "XTERM_FIT", "text/javascript; charset=utf-8"),
+    ("vendor/xterm-web-links.js", "XTERM_WEB_LINKS", "text/javascript; charset=utf-8"),
 ];
 
 fn main() -> io::Result<()> {

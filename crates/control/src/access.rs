@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, SITE_PORT, TeamName, VmId, VmName};
-use berth_store::{AuditKind, PortAccess, Role, Way};
+use berth_store::{AuditKind, PortAccess, Role, Scope, Way};
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use tracing::error;
@@ -16,7 +16,7 @@ use crate::{
     Control,
     actor::Actor,
     clock::Clock,
-    error::{EntryError, LoginError},
+    error::{EntryError, Error, LoginError},
     metrics::Door,
     revocation::Revocation,
     sites::{SiteRefusal, SiteVisitor},
@@ -290,6 +290,23 @@ impl Control {
         // Whoever is known to a site that everybody may see is not asked for more than everybody.
         let visitor = visitor.filter(|_| access != PortAccess::Public).cloned();
         Ok(SiteEntry { vm: vm.clone(), id, port, visitor, decided })
+    }
+
+    /// Whether somebody who acts may connect to the sshd of `vm`.
+    ///
+    /// # Errors
+    /// There is no such VM, or it is somebody else's, which are the same; or the store fails.
+    pub(crate) async fn enter_shell(&self, actor: &Actor, vm: &VmName) -> Result<Entry, Error> {
+        const SSH: u16 = 22;
+        let missing = || Error::NoSuchVm(vm.to_string());
+        actor.may(Scope::VmsWrite, &vm.owner, missing)?;
+        // Who operates this server is let into nobody's VM for that.
+        let account = actor.name().ok_or_else(missing)?;
+        let from = actor.address().ok_or_else(missing)?;
+        let row = self.store.vm(vm).await?;
+        let found = row.filter(|row| row.removing_at.is_none() && may_enter(account, &row.name));
+        let Some(row) = found else { return Err(missing()) };
+        Ok(Entry { account: account.clone(), vm: row.name, id: row.id, port: SSH, from })
     }
 }
 

@@ -41,6 +41,11 @@ impl Actor {
         self.account.as_ref()
     }
 
+    /// From where they come; `None` for somebody on the server itself.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.from
+    }
+
     /// Whether they came by the HTTP API.
     pub(crate) fn came_by_api(&self) -> bool {
         self.way == Way::Api

@@ -155,6 +155,12 @@ pub enum Error {
         /// What the engine says.
         cause: EngineError,
     },
+    /// The key that signs for log-ins to VMs cannot be read.
+    #[error(
+        "The key that signs for log-ins to VMs is damaged in the database (table user_ca). Restore the database from a \
+         backup; or delete that row, and a new key is made at the next start."
+    )]
+    UserCaDamaged,
     /// The store refused or failed. Nothing was changed.
     #[error(transparent)]
     Store(StoreError),
@@ -185,6 +191,7 @@ impl Error {
             | Error::RebuildGoesOn(_)
             | Error::NoRoomForDisk { .. }
             | Error::Engine { .. }
+            | Error::UserCaDamaged
             | Error::Store(_) => Kind::Unavailable,
         }
     }

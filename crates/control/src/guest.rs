@@ -16,16 +16,20 @@ pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<G
         hostname: name.label(),
         names: tools.settings.domains.names_of(name),
         user: name.owner.clone(),
-        authorized_keys: authorized_keys(tools, &name.owner).await?,
+        authorized_keys: authorized_keys(tools, id, &name.owner).await?,
         host_key: vm.host_key,
     })
 }
 
-/// The account's keys as its guests' sshd reads them.
+/// The account's keys as the sshd of one of its guests reads them, and the authority whose certificates count there.
 ///
 /// `from=` is left out: inside, every connection comes from the gateway, which has checked the address where it is
 /// known. `expiry-time=` stays, so that a key also ends where a guest has lost touch with Berth.
-pub(crate) async fn authorized_keys(tools: &Tools, account: &AccountName) -> Result<String, EngineError> {
+pub(crate) async fn authorized_keys(
+    tools: &Tools,
+    vm: VmId,
+    account: &AccountName,
+) -> Result<String, EngineError> {
     let now = OffsetDateTime::now_utc();
     let mut text =
         format!("# Written by Berth from {}/account/keys; changes here are lost.\n", tools.settings.website);
@@ -43,6 +47,7 @@ pub(crate) async fn authorized_keys(tools: &Tools, account: &AccountName) -> Res
         text.push_str(&row.key.to_openssh());
         text.push('\n');
     }
+    text.push_str(&tools.user_ca.trust_line(vm, account));
     Ok(text)
 }
 

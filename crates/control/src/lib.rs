@@ -45,7 +45,9 @@ mod settings;
 mod sites;
 mod status;
 mod supervisor;
+mod terminal;
 mod tokens;
+mod user_ca;
 mod vms;
 mod web;
 mod web_challenges;
@@ -96,6 +98,7 @@ pub use settings::Settings;
 pub use sites::{SITE_PASS_LIFE, SiteRefusal, SiteVisitor, VisitError};
 pub use status::Status;
 pub use tokens::{ApiLogin, TokenError, TokenInfo};
+pub use user_ca::SessionKey;
 pub use vms::VmInfo;
 pub use web_error::WebError;
 pub use web_log_in::{Identities, LinkInfo};
@@ -111,6 +114,7 @@ use crate::{
     revocation::Revocations,
     room::Room,
     supervisor::{Handle, Handles, Supervisor, Tools},
+    user_ca::UserCa,
     web::Web,
 };
 
@@ -139,6 +143,7 @@ impl Control {
             Some(memory) => memory,
             None => memory_of_the_host(&*engine).await,
         };
+        let user_ca = UserCa::open(&store).await?;
         let tools = Arc::new(Tools {
             store: store.clone(),
             engine: engine.clone(),
@@ -147,6 +152,7 @@ impl Control {
             room: Room::new(memory),
             presence: Presence::new(settings.clock),
             metrics: Metrics::new(),
+            user_ca,
         });
         let control = Arc::new(Self {
             since: settings.clock.now(),

@@ -56,6 +56,7 @@ use crate::{
     presence::Presence,
     room::{Queued, Room},
     settings::Settings,
+    user_ca::UserCa,
     why::{Outlook, SleptFor},
 };
 
@@ -279,6 +280,7 @@ pub(crate) struct Tools {
     pub(crate) room: Room,
     pub(crate) presence: Presence,
     pub(crate) metrics: Metrics,
+    pub(crate) user_ca: UserCa,
 }
 
 /// The task's own state.

@@ -234,7 +234,7 @@ fn new_host_key() -> Secret<String> {
 }
 
 /// The public half of a host key; empty for a text that is none, which the store never holds.
-fn public_line(host_key: &Secret<String>) -> String {
+pub(crate) fn public_line(host_key: &Secret<String>) -> String {
     PrivateKey::from_openssh(host_key.expose())
         .ok()
         .and_then(|key| ssh_key::PublicKey::new(key.public_key().key_data().clone(), "").to_openssh().ok())

@@ -130,13 +130,15 @@ words! {
         VmTitled = "vm_titled",
         /// It was decided who may see what a port of a VM serves.
         VmPort = "vm_port",
+        /// A terminal in a VM was opened, or found again, on the website.
+        TerminalOpened = "terminal_opened",
     }
 }
 
 impl AuditKind {
     /// Those that come in any number, and count in the line of the last one that is like them.
     fn is_counted(self) -> bool {
-        matches!(self, Self::LogIn | Self::LogInRefused)
+        matches!(self, Self::LogIn | Self::LogInRefused | Self::TerminalOpened)
     }
 }
 

@@ -47,6 +47,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod user_ca;
 mod vms;
 mod words;
 

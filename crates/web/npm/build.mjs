@@ -12,6 +12,11 @@ const FILES = [
   ["htmx.org/dist/htmx.min.js", "htmx.js"],
   ["htmx.org/dist/ext/hx-sse.min.js", "hx-sse.js"],
   ["htmx.org/LICENSE", "htmx.LICENSE"],
+  ["@xterm/xterm/lib/xterm.js", "xterm.js"],
+  ["@xterm/xterm/css/xterm.css", "xterm.css"],
+  ["@xterm/xterm/LICENSE", "xterm.LICENSE"],
+  ["@xterm/addon-fit/lib/addon-fit.js", "xterm-fit.js"],
+  ["@xterm/addon-web-links/lib/addon-web-links.js", "xterm-web-links.js"],
 ];
 
 /** The maps are not served, so their names would only lead to missing pages. */

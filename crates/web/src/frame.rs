@@ -66,6 +66,11 @@ impl Frame {
         Self { live: Some(path), ..self }
     }
 
+    /// The same for a page that by itself keeps no VM awake.
+    pub(crate) fn still(self) -> Self {
+        Self { live: None, ..self }
+    }
+
     /// For a page that is shown before it is known who asks.
     pub(crate) fn of_nobody() -> Self {
         Self {

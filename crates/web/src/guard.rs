@@ -73,9 +73,7 @@ impl Gate {
         mut parts: Parts,
         mut body: Body,
     ) -> Result<Request, Box<Response>> {
-        if let Forms::Own { .. } = self.forms
-            && !origin::is_own(&parts.headers)
-        {
+        if matches!(self.forms, Forms::Own { .. } | Forms::Socket) && !origin::is_own(&parts.headers) {
             return Err(Box::new(Problem::foreign().into_response()));
         }
         if self.who != Who::Anybody && visitor.login().is_none() {

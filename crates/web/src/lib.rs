@@ -35,6 +35,7 @@ mod problem;
 mod routes;
 mod sites;
 mod slots;
+mod terminal;
 mod trail;
 mod views;
 mod visitor;
@@ -75,6 +76,8 @@ pub(crate) struct Website {
     secure: bool,
     /// Live streams.
     streams: Slots,
+    /// Terminals.
+    terminals: Slots,
     /// Requests of programs.
     calls: Slots,
     metrics: Metrics,
@@ -93,8 +96,10 @@ pub fn website(site: Site, control: Arc<Control>, stop: CancellationToken) -> Ro
     let names = Names::new(&site.domains);
     let secure = control.settings().website.starts_with("https://");
     let (streams, calls) = (Slots::new(live::MAX_STREAMS), Slots::new(api::gate::MAX_UNDER_WAY));
+    let terminals = Slots::new(terminal::MAX_TERMINALS);
     let (metrics, visits) = (Metrics::new(&control), Room::default());
-    let website = Arc::new(Website { site, control, secure, streams, calls, metrics, visits, names, stop });
+    let website =
+        Arc::new(Website { site, control, secure, streams, terminals, calls, metrics, visits, names, stop });
     routes::built(&website)
         .layer(middleware::from_fn(headers::add))
         .layer(middleware::from_fn_with_state(website, host::dispatch))

@@ -71,6 +71,15 @@ impl Problem {
         )
     }
 
+    /// What is only spoken over a WebSocket.
+    pub(crate) fn no_socket() -> Self {
+        Self::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "This address is for the terminal’s page, and not for people.",
+            "Open the terminal of one of your VMs.",
+        )
+    }
+
     pub(crate) fn too_large(most: usize) -> Self {
         let what = format!("That is more than {} KiB, too much for this.", most / 1024);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, what, "Nothing was done. Send less.")

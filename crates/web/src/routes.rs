@@ -21,10 +21,11 @@ use crate::{
     live,
     metrics::{self, Asked},
     pages::{
-        account, activity, confirm, disk, enter, environments, files, help, keys, link, log_in, oidc, ops,
-        passkeys, ports, sessions, team, tokens, vm,
+        self, account, activity, confirm, disk, enter, environments, files, help, keys, link, log_in, oidc,
+        ops, passkeys, ports, sessions, team, tokens, vm,
     },
     problem::Problem,
+    terminal,
 };
 
 /// Who may ask.
@@ -62,6 +63,9 @@ pub enum Forms {
         /// The most bytes of its body.
         most: usize,
     },
+    /// There is none, but it opens a WebSocket, which a page of this site must ask for: by the browser's word, as it cannot
+    /// carry a token.
+    Socket,
 }
 
 /// One row of the table.
@@ -84,6 +88,7 @@ impl fmt::Display for Route {
             Forms::Asked => "asked answer",
             Forms::Own { .. } => "own form",
             Forms::Token { .. } => "with its token",
+            Forms::Socket => "own WebSocket",
         };
         write!(f, "{} {} | {:?} | {forms}", self.method, self.path, self.who)
     }
@@ -134,6 +139,11 @@ fn answer<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<
     Row { route, answer: on(MethodFilter::GET, answer), operation: None }
 }
 
+fn socket<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
+    let route = Route { method: Method::GET, path, who, forms: Forms::Socket };
+    Row { route, answer: on(MethodFilter::GET, answer), operation: None }
+}
+
 /// All rows.
 pub(crate) fn table() -> Vec<Row> {
     use Who::{Anybody, Member, Monitor, Operator};
@@ -167,6 +177,8 @@ pub(crate) fn table() -> Vec<Row> {
         form("/vms/{vm}/erase", Member, SHORT, disk::erase),
         page("/vms/{vm}/remove", Member, vm::show_remove),
         form("/vms/{vm}/remove", Member, SHORT, vm::remove),
+        page("/vms/{vm}/terminal", Member, pages::terminal::show),
+        socket("/vms/{vm}/terminal/open", Member, terminal::open),
         page("/account", Member, account::show),
         form("/account/password", Member, SHORT, account::set_password),
         page("/account/confirm", Member, confirm::show),

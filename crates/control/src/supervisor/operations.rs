@@ -93,7 +93,7 @@ impl Job {
     }
 
     pub(super) async fn push_keys(self) -> Result<(), EngineError> {
-        let keys = authorized_keys(&self.tools, &self.name.owner).await?;
+        let keys = authorized_keys(&self.tools, self.id, &self.name.owner).await?;
         self.tools.engine.set_authorized_keys(&self.id, &keys).await
     }
 

@@ -10,6 +10,7 @@ mod listing;
 mod room;
 mod sites;
 mod sleep;
+mod terminal;
 mod time;
 mod web;
 mod web_acting;

@@ -16,7 +16,6 @@ pub(crate) async fn health() -> &'static str {
 
 /// Each file with its path.
 pub(crate) fn assets() -> impl Iterator<Item = (&'static str, MethodRouter<Arc<Website>>)> {
-    assets::ALL
-        .into_iter()
-        .map(|asset| (asset.path, get(move |asked: HeaderMap| async move { asset.answer(&asked) })))
+    let all = assets::COMMON.into_iter().chain(assets::TERMINAL);
+    all.map(|asset| (asset.path, get(move |asked: HeaderMap| async move { asset.answer(&asked) })))
 }

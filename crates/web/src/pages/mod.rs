@@ -17,5 +17,6 @@ pub(crate) mod passkeys;
 pub(crate) mod ports;
 pub(crate) mod sessions;
 pub(crate) mod team;
+pub(crate) mod terminal;
 pub(crate) mod tokens;
 pub(crate) mod vm;

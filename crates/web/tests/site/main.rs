@@ -16,6 +16,7 @@ mod routes;
 mod sites;
 mod sites_hostile;
 mod sites_streams;
+mod terminal;
 mod vm;
 mod weight;
 mod world;

@@ -9,7 +9,7 @@ use axum::{
 };
 use berth_control::{Actor, Client, Clock, Control, Invitation, LinkFor, Role, Settings};
 use berth_engine::VmSpec;
-use berth_model::{AccountName, Domains, Secret, TeamName};
+use berth_model::{AccountName, Domains, Secret, TeamName, VmId, VmName};
 use berth_store::Store;
 use berth_testkit::FakeEngine;
 use berth_web::{Site, website};
@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) engine: FakeEngine,
     pub(crate) router: Router,
     pub(crate) stop: CancellationToken,
+    store: Store,
 }
 
 pub(crate) fn account(name: &str) -> AccountName {
@@ -76,7 +77,7 @@ impl World {
             Clock::Tokio { start: time::OffsetDateTime::now_utc(), started: tokio::time::Instant::now() };
         let settings = Settings { clock, ..Settings::new(domains.clone(), spec, address.to_owned()) };
         let engine = FakeEngine::new();
-        let control = Control::open(settings, store, Arc::new(engine.clone())).await.unwrap();
+        let control = Control::open(settings, store.clone(), Arc::new(engine.clone())).await.unwrap();
         let stop = CancellationToken::new();
         let site = Site {
             domains: domains.clone(),
@@ -84,7 +85,7 @@ impl World {
             gateway_fingerprint: "SHA256:abc<&>".into(),
             metrics_on_loopback: false,
         };
-        Self { router: website(site, Arc::clone(&control), stop.clone()), control, engine, stop }
+        Self { router: website(site, Arc::clone(&control), stop.clone()), control, engine, stop, store }
     }
 
     /// The path of a new link.
@@ -112,6 +113,12 @@ impl World {
         tokio::time::pause();
         tokio::time::advance(time).await;
         tokio::time::resume();
+    }
+
+    /// A VM's id, and its private host key.
+    pub(crate) async fn insides(&self, vm: &VmName) -> (VmId, String) {
+        let row = self.store.vm(vm).await.unwrap().unwrap();
+        (row.id, row.host_key.expose().clone())
     }
 
     pub(crate) fn browser(&self) -> Browser {

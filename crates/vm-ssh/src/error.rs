@@ -1,0 +1,42 @@
+//! Why there is no session.
+
+/// What went wrong, in a sentence for whoever wanted in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What should log in is not what it should be.
+    #[error("What Berth made to log in with cannot be read.")]
+    Credentials,
+    /// Somebody else answered.
+    #[error(
+        "What answers in this VM has another ssh host key than the VM was given, so nothing was sent to it. Whoever changed \
+         /etc/ssh in it can change that back; turning the VM off and on does it, too."
+    )]
+    HostKey,
+    /// The sshd in the VM does not let in who has a right to.
+    #[error(
+        "The sshd in the VM did not let Berth in. If its settings or its clock were changed, change that back; turning the \
+         VM off and on does it, too."
+    )]
+    Refused,
+    /// The VM has not answered for so long that nobody should wait on.
+    #[error("The VM did not answer in time. Try again in a moment.")]
+    Silent,
+    /// The sshd in the VM does not give what was asked for.
+    #[error("The sshd in the VM refused {0}.")]
+    Request(&'static str),
+    /// The connection has ended.
+    #[error("The connection to the VM has ended.")]
+    Ended,
+}
+
+impl From<russh::Error> for Error {
+    fn from(error: russh::Error) -> Self {
+        match error {
+            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { .. } => Self::HostKey,
+            error => {
+                tracing::debug!(%error, "an ssh connection into a VM ended");
+                Self::Ended
+            }
+        }
+    }
+}

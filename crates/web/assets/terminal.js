@@ -1,0 +1,402 @@
+// The terminal's page: xterm.js at one end of a WebSocket, a shell in the VM at the other. What the two say to each other
+// is told in src/terminal/wire.rs.
+"use strict";
+
+(() => {
+
+/** The server sends at most 256 KiB that were not said to be drawn; so often it is told. */
+const SAY_DRAWN = 16 * 1024;
+const SAY_DRAWN_AFTER = 40;
+/** Of what is typed, at most so much is on its way, in messages of this size. */
+const WINDOW = 64 * 1024;
+const MESSAGE = 8 * 1024;
+/** Pauses between tries to connect, in milliseconds. */
+const PAUSES = [300, 1000, 2000, 4000, 8000, 15000];
+/** A connection that stood for so long was a good one. */
+const GOOD = 10000;
+/** What scrolls by at once, tmux leaves out; whoever scrolls back gets all of it after so many bytes, unless they are old. */
+const WORTH_REFILLING = 1000;
+const TOO_OLD_TO_REFILL = 10 * 60 * 1000;
+const REFILL_EVERY = 3000;
+
+const place = document.getElementById("terminal");
+const { vm, path, number } = place.dataset;
+const statusLine = document.getElementById("status");
+const againButton = document.getElementById("again");
+const encoder = new TextEncoder();
+
+// The policy of this site allows no style elements and no style attributes. xterm.js writes rules into the former and
+// colours into the latter; both are turned into what a script does to style sheets and styles, which the policy allows.
+{
+  const create = document.createElement.bind(document);
+  document.createElement = (name, options) =>
+    String(name).toLowerCase() === "style" ? asSheet(create("template")) : create(name, options);
+  HTMLSpanElement.prototype.setAttribute = function (name, value) {
+    if (name === "style") this.style.cssText = value;
+    else Element.prototype.setAttribute.call(this, name, value);
+  };
+}
+
+function asSheet(element) {
+  const sheet = new CSSStyleSheet();
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  Object.defineProperty(element, "textContent", { set: (rules) => sheet.replaceSync(rules), get: () => "" });
+  Object.defineProperty(element, "sheet", { get: () => sheet });
+  element.remove = () => {
+    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== sheet);
+    Element.prototype.remove.call(element);
+  };
+  return element;
+}
+
+// How it looks
+
+const DARK = {
+  black: "#2b3533", red: "#ff8f85", green: "#6bcf87", yellow: "#e6b35a", blue: "#8fb4ff", magenta: "#dba0f0",
+  cyan: "#5ccbc2", white: "#d5dcd9", brightBlack: "#8a9692", brightRed: "#ffb1aa", brightGreen: "#97e2ab",
+  brightYellow: "#f2cf8f", brightBlue: "#b4cdff", brightMagenta: "#ebc4f8", brightCyan: "#86ddd6", brightWhite: "#ffffff",
+};
+const LIGHT = {
+  black: "#17201e", red: "#b3261e", green: "#1a7336", yellow: "#8f5b00", blue: "#2456b8", magenta: "#8a2c9e",
+  cyan: "#0b6b6b", white: "#6a7571", brightBlack: "#55605c", brightRed: "#c9372c", brightGreen: "#23813f",
+  brightYellow: "#9a6700", brightBlue: "#3568d4", brightMagenta: "#9c3db0", brightCyan: "#0f7d7d", brightWhite: "#17201e",
+};
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+
+function theme() {
+  const own = getComputedStyle(document.documentElement);
+  const value = (name) => own.getPropertyValue(name).trim();
+  return {
+    ...(darkness.matches ? DARK : LIGHT),
+    background: value("--surface"), foreground: value("--text"), cursor: value("--accent"),
+    cursorAccent: value("--surface"), selectionBackground: darkness.matches ? "#2d5653" : "#b9dedb",
+  };
+}
+
+const narrow = matchMedia("(max-width: 640px)");
+const terminal = new Terminal({
+  fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
+  fontSize: narrow.matches ? 12 : 14,
+  lineHeight: 1.15,
+  scrollback: 10000,
+  theme: theme(),
+  minimumContrastRatio: 4.5,
+  screenReaderMode: stored("reader") === "on",
+});
+const fit = new FitAddon.FitAddon();
+terminal.loadAddon(fit);
+terminal.loadAddon(new WebLinksAddon.WebLinksAddon((event, address) => {
+  if (/^https?:/i.test(address)) window.open(address, "_blank", "noopener,noreferrer");
+}));
+terminal.open(place);
+fit.fit();
+darkness.addEventListener("change", () => { terminal.options.theme = theme(); });
+new ResizeObserver(() => requestAnimationFrame(() => fit.fit())).observe(place);
+
+function stored(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+// The connection
+
+/** Where it is: "connecting", "waiting" for a key, "open", "broken" (and comes back), "over" (until a person says so). */
+let state;
+let socket;
+let tries = 0;
+let timer;
+let openedAt = 0;
+let drawn = 0;
+let drawnTimer;
+let fresh = false;
+let typed = [];
+let onItsWay = 0;
+let unfilled = 0;
+let shownAt = 0;
+let filledAt = 0;
+/** How many lines above the end the reader was when the lines were asked for. */
+let readAt;
+
+function tell(words, button) {
+  statusLine.textContent = words;
+  againButton.hidden = !button;
+  if (button) againButton.textContent = button;
+}
+
+function say(message) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
+
+function sizes() {
+  return { columns: terminal.cols, rows: terminal.rows };
+}
+
+function connect(again) {
+  clearTimeout(timer);
+  state = "connecting";
+  const before = socket;
+  socket = undefined;
+  before?.close();
+  typed = [];
+  onItsWay = 0;
+  drawn = 0;
+  let word = false;
+  const mine = new WebSocket(`${location.origin.replace(/^http/, "ws")}${path}/open?n=${number}`);
+  mine.binaryType = "arraybuffer";
+  socket = mine;
+  mine.onopen = () => say({ is: "open", ...sizes(), again });
+  mine.onmessage = ({ data }) => {
+    if (socket !== mine) return;
+    if (typeof data === "string") word = heard(JSON.parse(data)) || word;
+    else show(new Uint8Array(data));
+  };
+  mine.onclose = () => {
+    if (socket !== mine || word) return;
+    broken("The connection to Berth is lost, trying again…");
+    stillAllowed();
+  };
+}
+
+/** Acts on what the server says. True for the last word. */
+function heard(message) {
+  switch (message.is) {
+    case "progress":
+      tell(message.words);
+      return false;
+    case "waiting":
+      state = "waiting";
+      tell(`${message.why} Press a key to go on.`);
+      return false;
+    case "open":
+      state = "open";
+      openedAt = Date.now();
+      fresh = true;
+      unfilled = 0;
+      filledAt = Date.now();
+      tell("");
+      return false;
+    case "list":
+      list(message.open);
+      return false;
+    case "taken":
+      onItsWay -= message.bytes;
+      send();
+      return false;
+    case "exit":
+      over(message.status ? `The shell has ended with status ${message.status}.` : "The shell has ended.", "Open it again");
+      return true;
+    case "lost":
+      broken(`The connection to ${vm} has ended, looking for it again…`);
+      return true;
+    case "restarting":
+      broken("Berth is being restarted. Your shell runs on.");
+      return true;
+    case "failed":
+      over(message.why, message.again ? "Try again" : undefined);
+      return true;
+    case "logged_out":
+      location.reload();
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** The person has to say when it goes on. */
+function over(words, button) {
+  state = "over";
+  tell(words, button);
+  if (button && place.contains(document.activeElement)) againButton.focus();
+}
+
+/** It goes on by itself. */
+function broken(words) {
+  state = "broken";
+  if (openedAt && Date.now() - openedAt > GOOD) tries = 0;
+  openedAt = 0;
+  const pause = PAUSES[Math.min(tries, PAUSES.length - 1)];
+  tries += 1;
+  tell(words);
+  clearTimeout(timer);
+  timer = setTimeout(() => connect(true), pause * (0.75 + Math.random() / 2));
+}
+
+/** A refused WebSocket says nothing of why; the page itself does. */
+async function stillAllowed() {
+  try {
+    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" });
+    if (answer.type === "opaqueredirect" || answer.status === 404) location.reload();
+  } catch {
+    // The network is gone: trying again is all that there is to do.
+  }
+}
+
+addEventListener("online", () => { if (state === "broken") connect(true); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden && state === "broken") connect(true); });
+againButton.addEventListener("click", () => {
+  terminal.reset();
+  tell("Connecting…");
+  connect(false);
+  terminal.focus();
+});
+
+// What is shown
+
+function show(data) {
+  // What comes first after a connection brings all that was there with it.
+  if (fresh) terminal.reset();
+  fresh = false;
+  shownAt = Date.now();
+  unfilled += data.length;
+  const mine = socket;
+  terminal.write(data, () => {
+    if (socket !== mine) return;
+    drawn += data.length;
+    if (drawn >= SAY_DRAWN) sayDrawn();
+    else drawnTimer ??= setTimeout(sayDrawn, SAY_DRAWN_AFTER);
+  });
+}
+
+/** Gets all that has scrolled by from tmux, which begins with it when a page comes. */
+function refill() {
+  const now = Date.now();
+  const idle = state === "open" && !typed.length && !onItsWay;
+  if (!idle || unfilled < WORTH_REFILLING || now - shownAt > TOO_OLD_TO_REFILL || now - filledAt < REFILL_EVERY) return;
+  readAt = terminal.buffer.active.baseY - terminal.buffer.active.viewportY + terminal.rows;
+  connect(true);
+}
+
+/** Back to where the reader was, once what was asked for is there. */
+function settle() {
+  if (readAt === undefined || state !== "open" || fresh) return;
+  if (Date.now() - shownAt < 200) return;
+  terminal.scrollToLine(Math.max(0, terminal.buffer.active.baseY - readAt));
+  readAt = undefined;
+  unfilled = 0;
+}
+
+setInterval(settle, 100);
+place.addEventListener("wheel", ({ deltaY }) => { if (deltaY < 0) refill(); }, { capture: true, passive: true });
+place.addEventListener("touchmove", refill, { capture: true, passive: true });
+
+function sayDrawn() {
+  clearTimeout(drawnTimer);
+  drawnTimer = undefined;
+  if (drawn) say({ is: "drawn", bytes: drawn });
+  drawn = 0;
+}
+
+// What is typed
+
+function type(bytes) {
+  if (state === "waiting") {
+    tell("Connecting…");
+    state = "connecting";
+    say({ is: "wake" });
+  }
+  if (state !== "open") return;
+  for (let at = 0; at < bytes.length; at += MESSAGE) typed.push(bytes.subarray(at, at + MESSAGE));
+  send();
+}
+
+function send() {
+  while (typed.length && onItsWay + typed[0].length <= WINDOW && socket?.readyState === WebSocket.OPEN) {
+    const message = typed.shift();
+    onItsWay += message.length;
+    socket.send(message);
+  }
+}
+
+terminal.onData((text) => type(encoder.encode(controlled(text))));
+terminal.onBinary((text) => type(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
+terminal.onResize(() => say({ is: "size", ...sizes() }));
+
+terminal.attachCustomKeyEventHandler((event) => {
+  if (event.type === "keydown" && event.shiftKey && event.code === "PageUp") refill();
+  if (!event.ctrlKey || !event.shiftKey || event.altKey || event.metaKey) return true;
+  if (event.code === "Space") {
+    if (event.type === "keydown") document.getElementById("new").focus();
+    event.preventDefault();
+    return false;
+  }
+  if (event.code === "KeyC") {
+    if (event.type === "keydown") copy();
+    event.preventDefault();
+    return false;
+  }
+  // The browser pastes by itself.
+  return event.code !== "KeyV";
+});
+
+async function copy() {
+  const text = terminal.getSelection();
+  if (!text) return;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Browsers keep the clipboard from pages without TLS, but not from what they call an old way.
+    document.execCommand("copy");
+  }
+}
+
+// Keys that a phone does not have
+
+const KEYS = { Escape: () => "\x1b", Tab: () => "\t", Up: arrow("A"), Down: arrow("B"), Right: arrow("C"), Left: arrow("D") };
+const control = document.querySelector("[data-key=Control]");
+
+function controlled(text) {
+  if (control.getAttribute("aria-pressed") !== "true" || text.length !== 1) return text;
+  control.setAttribute("aria-pressed", "false");
+  const code = text.toUpperCase().charCodeAt(0);
+  return code >= 64 && code < 96 ? String.fromCharCode(code - 64) : text;
+}
+
+document.getElementById("keys").addEventListener("click", ({ target }) => {
+  const key = target.dataset.key;
+  if (!key) return;
+  if (key === "Control") control.setAttribute("aria-pressed", String(control.getAttribute("aria-pressed") !== "true"));
+  else type(encoder.encode(KEYS[key]()));
+  terminal.focus();
+});
+
+function arrow(letter) {
+  return () => (terminal.modes.applicationCursorKeysMode ? `\x1bO${letter}` : `\x1b[${letter}`);
+}
+
+// The terminals of this VM
+
+function list(open) {
+  const numbers = [...new Set([...open, Number(number)])].sort((one, other) => one - other);
+  const nav = document.getElementById("terminals");
+  nav.replaceChildren(...numbers.map((n) => {
+    const link = document.createElement("a");
+    link.href = `${path}?n=${n}`;
+    const words = document.createElement("span");
+    words.className = "hidden-words";
+    words.textContent = "Terminal ";
+    link.append(words, String(n));
+    if (n === Number(number)) link.setAttribute("aria-current", "page");
+    return link;
+  }));
+  let free = 1;
+  while (numbers.includes(free)) free += 1;
+  document.getElementById("new").href = `${path}?n=${free}`;
+}
+
+const reader = document.getElementById("reader");
+reader.checked = terminal.options.screenReaderMode;
+reader.addEventListener("change", () => {
+  terminal.options.screenReaderMode = reader.checked;
+  try {
+    localStorage.setItem("reader", reader.checked ? "on" : "off");
+  } catch {
+    // It holds for this page then.
+  }
+});
+
+connect(false);
+terminal.focus();
+})();

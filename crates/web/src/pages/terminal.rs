@@ -1,0 +1,36 @@
+//! `/vms/NAME/terminal`: a shell in the VM. What it shows comes over [`crate::terminal`].
+
+use askama::Template;
+use axum::{http::StatusCode, response::Response};
+
+use crate::{
+    asked::{Named, Query},
+    frame::{Frame, Here},
+    own_vm::OwnVm,
+    problem::Problem,
+    terminal::number,
+    visitor::Member,
+    words,
+};
+
+#[derive(Template)]
+#[template(path = "terminal.html")]
+struct Page {
+    frame: Frame,
+    label: String,
+    path: String,
+    number: u8,
+}
+
+pub(crate) async fn show(member: Member, Named(asked): Named, query: Query) -> Result<Response, Problem> {
+    let vm = OwnVm::find(&member, &asked).await?;
+    let label = vm.name().label();
+    let page = Page {
+        // A terminal that nobody types into is no reason to be awake.
+        frame: Frame::new(&member.visitor, Here::Elsewhere).still(),
+        path: format!("/vms/{label}"),
+        label,
+        number: number(&query),
+    };
+    words::show(StatusCode::OK, &page)
+}
