@@ -26,6 +26,4 @@ exec tmux -u -L berth -f /dev/null start-server \; \
   set-option -g mouse off \; \
   set-option -g history-limit 10000 \; \
   set-option -g focus-events on \; \
-  unbind-key -a -q -T prefix \; \
-  unbind-key -a -q -T root \; \
   new-session -A -s "$1"
