@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use crate::{Control, VmCounts, VmRoom, error::Error, lifecycle::State, status::Status};
+use crate::{
+    Control, VmCounts, VmRoom,
+    error::Error,
+    status::{Status, shown},
+};
 
 /// So many VMs that failed are named.
 const MAX_NAMED: usize = 20;
@@ -112,10 +116,12 @@ impl Control {
             if failed.len() == MAX_NAMED {
                 return;
             }
-            let (status, reason) = crate::status::shown(&handle.state());
-            let stuck = matches!(handle.state(), State::Asleep { failed: Some(_) });
-            if stuck || status == Status::Failed {
-                failed.push((handle.name.clone(), reason.unwrap_or_default()));
+            // A look at the status comes first: it costs less than the reason, and most are well.
+            if !matches!(handle.status(), Status::Failed | Status::Asleep) {
+                return;
+            }
+            if let (Status::Failed | Status::Asleep, Some(reason)) = shown(&handle.state()) {
+                failed.push((handle.name.clone(), reason));
             }
         });
         failed

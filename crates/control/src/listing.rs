@@ -6,12 +6,7 @@ use berth_model::{AccountName, TeamName, VmId, VmName, VmNumber};
 use berth_store::AccountsQuery;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    AccountInfo, Control, VmInfo,
-    error::Error,
-    lifecycle::State,
-    status::{Status, shown},
-};
+use crate::{AccountInfo, Control, VmInfo, error::Error, status::Status};
 
 /// Which VMs somebody wants to see: those for which everything holds that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -181,27 +176,15 @@ impl Control {
     ) -> Result<Page<TeamMember>, Error> {
         let query = AccountsQuery { text: text.to_owned(), after, blocked: Some(false), most };
         let Page { rows, more } = self.accounts_page(&query).await?;
-        let mut members: BTreeMap<AccountName, Vec<VmName>> =
+        let mut members: BTreeMap<AccountName, Vec<String>> =
             rows.into_iter().map(|account| (account.name, vec![])).collect();
-        self.tools.handles.each(|handle| {
-            if !matches!(handle.state(), State::Removing { .. } | State::Removed)
-                && let Some(vms) = members.get_mut(&handle.name.owner)
-            {
-                vms.push(handle.name.clone());
+        let owners: Vec<&AccountName> = members.keys().collect();
+        for vm in self.store.vm_names(&owners).await? {
+            if let Some(hosts) = members.get_mut(&vm.owner) {
+                hosts.push(self.settings.domains.canonical(&vm));
             }
-        });
-        let hosts = |mut vms: Vec<VmName>| {
-            vms.sort_by_cached_key(key);
-            vms.iter().map(|vm| self.settings.domains.canonical(vm)).collect()
-        };
-        let rows = members.into_iter().map(|(name, vms)| TeamMember { name, hosts: hosts(vms) }).collect();
+        }
+        let rows = members.into_iter().map(|(name, hosts)| TeamMember { name, hosts }).collect();
         Ok(Page { rows, more })
-    }
-}
-
-impl crate::supervisor::Handle {
-    /// What a person is told that the VM is doing.
-    pub(crate) fn status(&self) -> Status {
-        shown(&self.state()).0
     }
 }

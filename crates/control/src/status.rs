@@ -70,30 +70,44 @@ impl fmt::Display for Status {
 
 /// The status that is shown for a state, and the reason where there is one to give: a clause without a full stop.
 pub(crate) fn shown(state: &State) -> (Status, Option<String>) {
+    (status(state), reason(state))
+}
+
+/// The status that is shown for a state.
+pub(crate) fn status(state: &State) -> Status {
     match state {
-        State::Off { ended } => match ended {
-            None => (Status::Off, None),
-            Some(Ending::Stopped) => (Status::Off, Some("it was stopped".into())),
-            Some(Ending::PoweredOff) => (Status::Off, Some("somebody inside shut it down".into())),
-            Some(Ending::Killed) => {
-                (Status::Off, Some("it did not shut down in time, so its plug was pulled".into()))
-            }
-            Some(Ending::Failed { reason }) => (Status::Failed, Some(reason.clone())),
-        },
-        State::Starting => (Status::Starting, None),
-        State::Waking => (Status::Waking, None),
-        State::Asleep { failed: None } => (Status::Asleep, None),
-        State::Asleep { failed: Some(reason) } => {
-            (Status::Asleep, Some(format!("it could not be woken: {reason}")))
-        }
+        State::Off { ended: Some(Ending::Failed { .. }) } => Status::Failed,
+        State::Off { .. } => Status::Off,
+        State::Starting => Status::Starting,
+        State::Waking => Status::Waking,
+        State::Asleep { .. } => Status::Asleep,
         // It can be connected to at any moment of it.
-        State::Running | State::FallingAsleep { .. } => (Status::Running, None),
-        State::Stopping { .. } => (Status::Stopping, None),
-        State::Rebuilding { .. } => (Status::Rebuilding, None),
-        State::Removing { under_way: true } | State::Removed => (Status::Removing, None),
-        State::Removing { under_way: false } => (
-            Status::Removing,
-            Some("it could not be removed; it is tried again at the next start of the server".into()),
-        ),
+        State::Running | State::FallingAsleep { .. } => Status::Running,
+        State::Stopping { .. } => Status::Stopping,
+        State::Rebuilding { .. } => Status::Rebuilding,
+        State::Removing { .. } | State::Removed => Status::Removing,
+    }
+}
+
+fn reason(state: &State) -> Option<String> {
+    match state {
+        State::Off { ended } => match ended.as_ref()? {
+            Ending::Stopped => Some("it was stopped".into()),
+            Ending::PoweredOff => Some("somebody inside shut it down".into()),
+            Ending::Killed => Some("it did not shut down in time, so its plug was pulled".into()),
+            Ending::Failed { reason } => Some(reason.clone()),
+        },
+        State::Asleep { failed } => Some(format!("it could not be woken: {}", failed.as_ref()?)),
+        State::Removing { under_way: false } => {
+            Some("it could not be removed; it is tried again at the next start of the server".into())
+        }
+        State::Starting
+        | State::Waking
+        | State::Running
+        | State::FallingAsleep { .. }
+        | State::Stopping { .. }
+        | State::Rebuilding { .. }
+        | State::Removing { under_way: true }
+        | State::Removed => None,
     }
 }

@@ -56,6 +56,7 @@ use crate::{
     presence::Presence,
     room::{Queued, Room},
     settings::Settings,
+    status::{Status, status},
     user_ca::UserCa,
     why::{Outlook, SleptFor},
 };
@@ -117,6 +118,11 @@ impl Handle {
     /// The state as last known.
     pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
+    }
+
+    /// What a person is told that it is doing.
+    pub(crate) fn status(&self) -> Status {
+        status(&self.state.borrow())
     }
 
     /// What the idle policy said last.

@@ -258,6 +258,34 @@ impl Store {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
+    /// What the VMs of these accounts are called, in the order of owner, team and number, without those that are being
+    /// removed.
+    ///
+    /// # Errors
+    /// Only those of the database itself; more than some thousand accounts at once is one.
+    pub async fn vm_names(&self, owners: &[&AccountName]) -> Result<Vec<VmName>, StoreError> {
+        if owners.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT owner, team, number FROM vms WHERE removed_at IS NULL AND removing_at IS NULL AND owner IN (",
+        );
+        let mut list = sql.separated(", ");
+        for owner in owners {
+            list.push_bind(owner.as_str());
+        }
+        sql.push(") ORDER BY owner, team, number");
+        let rows: Vec<(String, String, i64)> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let name = |(owner, team, of): (String, String, i64)| {
+            Ok(VmName {
+                number: VmNumber(number("VM's number", of)?),
+                owner: text("VM's owner", &owner)?,
+                team: text("VM's team", &team)?,
+            })
+        };
+        rows.into_iter().map(name).collect()
+    }
+
     /// Writes down that a VM is to be removed, and gives it. Asked again it keeps the first time; `None` where the VM
     /// is removed.
     ///

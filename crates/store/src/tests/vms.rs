@@ -154,6 +154,10 @@ async fn what_it_is_called_and_how_long_a_wake_took_is_kept() {
 
         let found = store.vms_by_id(&[other, VmId::random()]).await.unwrap();
         assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [other]);
+        assert_eq!(store.vm_names(&[&bob(), &alice()]).await.unwrap(), [name(0), name(1)]);
+        assert!(store.vm_names(&[&bob()]).await.unwrap().is_empty());
+        store.begin_removing(other, at(7)).await.unwrap();
+        assert_eq!(store.vm_names(&[&alice()]).await.unwrap(), [name(0)]);
         remove(&store, other).await;
         assert!(store.vms_by_id(&[other]).await.unwrap().is_empty());
         assert!(store.vms_by_id(&[]).await.unwrap().is_empty());

@@ -17,7 +17,7 @@ async fn long_lists_come_a_page_at_a_time() {
     }
     for (path, mark) in [
         ("/ops", "<td><a href=\"/ops/accounts/"),
-        ("/ops/vms", "<td>vm-0."),
+        ("/ops/vms", "<span class=\"nowrap\">vm-0."),
         ("/team", "<td data-label=\"VMs\">"),
     ] {
         let (mut next, mut seen, mut pages) = (path.to_owned(), 0, 0);
