@@ -489,6 +489,15 @@ mod tests {
         }
 
         #[test]
+        fn every_site_of_a_vm_resolves_to_it(vm in vm_name(), port in 1_u16.., flips: u64) {
+            let site = mixed_case(&domains().site(&vm, port), flips);
+            prop_assert_eq!(domains().resolve_site(&site), Some((vm.clone(), port)));
+            for name in domains().names_of(&vm) {
+                prop_assert_eq!(domains().resolve_site(&name), Some((vm.clone(), SITE_PORT)));
+            }
+        }
+
+        #[test]
         fn what_resolves_is_a_name_of_what_it_resolves_to(
             host in prop_oneof![
                 "((vm-[0-9]{1,3}|[a-z0-9-]{1,6}|koding|vm-0)\\.){0,4}(kd\\.io|koding\\.com|KD\\.IO|\\.kd\\.io|kd\\.io\\.)",

@@ -67,6 +67,7 @@ const PAGES = (said) => [
   ["vm-rebuild", "alice", "/vms/vm-0/rebuild"],
   ["vm-erase-wrong", "alice", "/vms/vm-0/erase", (page) => send(page, "main form", { name: "vm-1" })],
   ["vm-resize-wrong", "alice", "/vms/vm-0/resize", (page) => send(page, "main form", { size: "2" })],
+  ["vm-port-wrong", "alice", "/vms/vm-0", (page) => send(page, "#ports form.form", { port: "22" })],
   ["vm-remove", "alice", "/vms/vm-0/remove"],
   ["vm-until-wrong", "alice", "/vms/vm-0", (page) => send(page, 'form[action$="/snooze"].with-button', { until: "2020-01-01T00:00" })],
   ["account", "alice", "/account"],
@@ -97,7 +98,15 @@ const PAGES = (said) => [
   ["ops-connections", "alice", "/ops/connections"],
   ["ops-health", "alice", "/ops/health"],
   ["ops-audit", "alice", "/ops/audit"],
+  ["site-missing", null, site(said, "www.kd.io")],
+  ["site-off", null, site(said, "vm-2.alice.kd.io")],
+  ["site-nothing-listens", null, site(said, "vm-0.alice.kd.io")],
 ];
+
+/** The address of a host of a VM, which the browser finds on this machine. */
+function site(said, host) {
+  return Object.assign(new URL(said.site), { hostname: host }).href;
+}
 
 const ALL_VIEWS = [
   ["1280-light", 1280, 800, "light"],
@@ -113,7 +122,7 @@ const findings = [];
 function listen(page, name) {
   page.on("pageerror", (error) => findings.push(`${name}: ${error.message}`));
   page.on("console", (message) => {
-    const expected = /status of (4\d\d|503)/.test(message.text());
+    const expected = /status of (4\d\d|50[23])/.test(message.text());
     if (message.type() === "error" && !expected) findings.push(`${name}: ${message.text()}`);
   });
 }
