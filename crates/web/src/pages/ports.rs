@@ -66,7 +66,7 @@ fn who(access: PortAccess) -> &'static str {
 }
 
 /// As it is typed into a browser: with the port of the website where that is not the usual one.
-fn address(website: &Website, host: &str) -> String {
+pub(super) fn address(website: &Website, host: &str) -> String {
     let site = &website.control.settings().website;
     let port = site.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     match port {

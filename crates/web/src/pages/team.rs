@@ -6,14 +6,14 @@ use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
 use berth_control::TeamMember;
 
+use super::ports::address;
 use crate::{
     Website,
     asked::Query,
     frame::{Frame, Here},
     pager::{Pager, ROWS},
     problem::Problem,
-    visitor::Member,
-    words,
+    visitor, words,
 };
 
 #[derive(Template)]
@@ -22,13 +22,27 @@ struct Page {
     frame: Frame,
     team: String,
     query: String,
-    members: Vec<TeamMember>,
+    members: Vec<Member>,
     pager: Pager,
+}
+
+/// Somebody, and the websites of their VMs.
+struct Member {
+    name: String,
+    /// Addresses and names.
+    hosts: Vec<(String, String)>,
+}
+
+impl Member {
+    fn new(website: &Website, info: TeamMember) -> Self {
+        let site = |host: String| (address(website, &host), host);
+        Self { name: info.name.to_string(), hosts: info.hosts.into_iter().map(site).collect() }
+    }
 }
 
 pub(crate) async fn show(
     State(website): State<Arc<Website>>,
-    member: Member,
+    member: visitor::Member,
     query: Query,
 ) -> Result<Response, Problem> {
     let (text, after) = (query.search().to_lowercase(), query.after());
@@ -39,7 +53,7 @@ pub(crate) async fn show(
         team: website.control.settings().domains.team().to_string(),
         pager: Pager::new("/team", &[("q", &text)], after, last),
         query: text,
-        members: found.rows,
+        members: found.rows.into_iter().map(|info| Member::new(&website, info)).collect(),
     };
     words::show(StatusCode::OK, &page)
 }
