@@ -10,6 +10,8 @@ const SAY_DRAWN_AFTER = 40;
 /** Of what is typed, at most so much is on its way, in messages of this size. */
 const WINDOW = 64 * 1024;
 const MESSAGE = 8 * 1024;
+/** What is typed while the page connects, at most. */
+const AHEAD = 4 * 1024;
 /** Pauses between tries to connect, in milliseconds. */
 const PAUSES = [300, 1000, 2000, 4000, 8000, 15000];
 /** A connection that stood for so long was a good one. */
@@ -115,6 +117,7 @@ let fresh = false;
 let typed = [];
 let onItsWay = 0;
 let unfilled = 0;
+let filling = false;
 let shownAt = 0;
 let filledAt = 0;
 /** How many lines above the end the reader was when the lines were asked for. */
@@ -174,9 +177,10 @@ function heard(message) {
       state = "open";
       openedAt = Date.now();
       fresh = true;
-      unfilled = 0;
-      filledAt = Date.now();
+      filling = true;
+      filledAt = shownAt = Date.now();
       tell("");
+      send();
       return false;
     case "list":
       list(message.open);
@@ -250,7 +254,7 @@ function show(data) {
   if (fresh) terminal.reset();
   fresh = false;
   shownAt = Date.now();
-  unfilled += data.length;
+  if (!filling) unfilled += data.length;
   const mine = socket;
   terminal.write(data, () => {
     if (socket !== mine) return;
@@ -271,11 +275,11 @@ function refill() {
 
 /** Back to where the reader was, once what was asked for is there. */
 function settle() {
-  if (readAt === undefined || state !== "open" || fresh) return;
-  if (Date.now() - shownAt < 200) return;
-  terminal.scrollToLine(Math.max(0, terminal.buffer.active.baseY - readAt));
-  readAt = undefined;
+  if (!filling || state !== "open" || Date.now() - shownAt < 300) return;
+  filling = false;
   unfilled = 0;
+  if (readAt !== undefined) terminal.scrollToLine(Math.max(0, terminal.buffer.active.baseY - readAt));
+  readAt = undefined;
 }
 
 setInterval(settle, 100);
@@ -297,13 +301,14 @@ function type(bytes) {
     state = "connecting";
     say({ is: "wake" });
   }
-  if (state !== "open") return;
+  const ahead = typed.reduce((sum, message) => sum + message.length, bytes.length);
+  if (state !== "open" && (state !== "connecting" || ahead > AHEAD)) return;
   for (let at = 0; at < bytes.length; at += MESSAGE) typed.push(bytes.subarray(at, at + MESSAGE));
   send();
 }
 
 function send() {
-  while (typed.length && onItsWay + typed[0].length <= WINDOW && socket?.readyState === WebSocket.OPEN) {
+  while (state === "open" && typed.length && onItsWay + typed[0].length <= WINDOW && socket?.readyState === WebSocket.OPEN) {
     const message = typed.shift();
     onItsWay += message.length;
     socket.send(message);

@@ -13,7 +13,7 @@ if berth_tmux has-session -t "=$1" 2>/dev/null; then
   fi
   # Out of the way of the screen, which is drawn over what is there.
   rows=$(stty size | cut -d " " -f 1)
-  while [ "${rows:-0}" -gt 0 ]; do echo; rows=$((rows - 1)); done
+  while [ "${rows:-0}" -gt 1 ]; do echo; rows=$((rows - 1)); done
 fi
 exec tmux -u -L berth -f /dev/null start-server \; \
   set-option -s escape-time 10 \; \
