@@ -13,7 +13,7 @@ use berth_vm_ssh::{Connection, Credentials, Event, Input, Output, Size};
 use tokio::{sync::mpsc, time::timeout};
 
 /// So long a VM may take to say which terminals it has.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The most bytes of that answer.
 const MAX_LIST: usize = 4096;
 
