@@ -19,6 +19,7 @@ mod idle;
 mod isolation;
 mod lifecycle;
 mod load;
+mod page;
 mod refusals;
 mod room;
 mod run;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         forks::TESTS,
         scripts::TESTS,
         bench::TESTS,
+        page::TESTS,
     ];
     // The small ones wait most of their time, so they begin with the first of the others.
     let small = small.into_iter().flatten().map(|(name, test)| trial(name, *test, &worlds, Worlds::small));
