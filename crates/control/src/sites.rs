@@ -15,7 +15,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use berth_engine::{Ending, Stream};
-use berth_model::{AccountName, Secret, VmName};
+use berth_model::{AccountName, SITE_PORT, Secret, VmName};
 use berth_store::{SecretHash, SessionId};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -105,6 +105,20 @@ pub enum VisitError {
 }
 
 impl Control {
+    /// Whether a host name is one that a site is expected at: a VM's that exists, with no port in it or one about which
+    /// its owner has decided. Says nothing about who may see it.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn has_site(&self, host: &str) -> Result<bool, Error> {
+        let Some((vm, port)) = self.settings.domains.resolve_site(host) else { return Ok(false) };
+        let Some(handle) = self.handle(&vm) else { return Ok(false) };
+        if port == SITE_PORT {
+            return Ok(true);
+        }
+        Ok(self.store.ports(handle.id).await?.iter().any(|row| row.port == port))
+    }
+
     /// Who a member is on the sites of VMs.
     #[must_use]
     pub fn as_visitor(&self, login: &WebLogin) -> SiteVisitor {

@@ -7,6 +7,8 @@ use axum::{
     response::Response,
 };
 
+use crate::listen::ByTls;
+
 /// Nothing may run, load or frame these pages but this site's own files, nothing is inline, and forms are sent here.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -21,8 +23,17 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
+/// Browsers ask by https only from now on, for a year. It is said only by https, and by this server's own: what a proxy
+/// in front promises is for it to say. Names below this one are not ours to promise for.
+const STRICT: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 pub(crate) async fn add(request: Request, next: Next) -> Response {
-    with(next.run(request).await)
+    let by_tls = request.extensions().get::<ByTls>().is_some();
+    let mut response = with(next.run(request).await);
+    if by_tls {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, STRICT);
+    }
+    response
 }
 
 /// An answer of this site, with what each of them says.

@@ -36,6 +36,7 @@ mod routes;
 mod sites;
 mod slots;
 mod terminal;
+pub mod tls;
 mod trail;
 mod views;
 mod visitor;
@@ -49,7 +50,7 @@ use berth_control::Control;
 use berth_model::Domains;
 use tokio_util::sync::CancellationToken;
 
-pub use listen::{Peer, serve};
+pub use listen::{Peer, serve, serve_tls};
 pub use routes::{Forms, Route, Who, routes};
 
 use crate::{host::Names, metrics::Metrics, sites::Room, slots::Slots};

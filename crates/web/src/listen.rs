@@ -23,10 +23,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+
+use crate::tls::Tls;
 
 /// So many connections are served at once; the next ones wait in the listener's backlog. Every open page has one.
 const MAX_CONNECTIONS: usize = 2048;
@@ -43,6 +45,9 @@ const KEEPALIVES: u32 = 3;
 const MAX_HEADER: usize = 16 * 1024;
 /// The pause after a failed accept, which fails again at once when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// So long may a handshake of TLS take, with all that it waits for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Where a request came from: put into its extensions by [`serve`].
 #[derive(Debug, Clone, Copy)]
@@ -76,9 +81,23 @@ impl Carrier {
     }
 }
 
+/// Whether a request came by https to this very server: put into its extensions by [`serve_tls`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByTls;
+
+/// As [`serve`], by https. A connection has a place among all from its first byte on, and loses it after ten seconds
+/// without a handshake.
+pub async fn serve_tls(listener: TcpListener, router: Router, tls: Tls, stop: CancellationToken) {
+    serve_by(listener, router, Some(tls), stop).await;
+}
+
 /// Serves `router` on `listener` until `stop`, then lets the requests under way finish and returns. Whoever cannot wait
 /// for slow clients drops the future, which ends their connections.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_by(listener, router, None, stop).await;
+}
+
+async fn serve_by(listener: TcpListener, router: Router, tls: Option<Tls>, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     let ended = CancellationToken::new();
@@ -92,7 +111,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             Ok((stream, peer, permit)) => {
                 let carrier =
                     Carrier { permit: Arc::new(permit), tasks: connections.clone(), ended: ended.clone() };
-                let served = connection(stream, peer, carrier.clone(), router.clone(), stop.clone());
+                let (router, stop) = (router.clone(), stop.clone());
+                let served = shaken(stream, peer, tls.clone(), carrier.clone(), router, stop);
                 carrier.go_on(served);
             }
             Err(error) => {
@@ -123,9 +143,27 @@ async fn accept(
     Ok((stream, Peer(peer.ip().to_canonical()), permit))
 }
 
-async fn connection(
+async fn shaken(
     stream: TcpStream,
     peer: Peer,
+    tls: Option<Tls>,
+    carrier: Carrier,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let Some(tls) = tls else { return connection(stream, peer, None, carrier, router, stop).await };
+    match stop.run_until_cancelled(timeout(HANDSHAKE, tls.accept(stream))).await {
+        Some(Ok(Ok(stream))) => connection(stream, peer, Some(ByTls), carrier, router, stop).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+        Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
+        None => {}
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    by_tls: Option<ByTls>,
     carrier: Carrier,
     router: Router,
     stop: CancellationToken,
@@ -133,6 +171,9 @@ async fn connection(
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        if let Some(by_tls) = by_tls {
+            request.extensions_mut().insert(by_tls);
+        }
         request.extensions_mut().insert(carrier.clone());
         router.clone().oneshot(request)
     });

@@ -117,6 +117,9 @@ impl Row {
     }
 }
 
+const HEALTH: &str = "/healthz";
+const METRICS: &str = "/metrics";
+
 /// The most bytes of a form with a few lines in it.
 pub(crate) const SHORT: usize = 8 * 1024;
 /// The most bytes of a form with what a browser says of a passkey in it, which triples on the way.
@@ -148,8 +151,8 @@ fn socket<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<
 pub(crate) fn table() -> Vec<Row> {
     use Who::{Anybody, Member, Monitor, Operator};
     let mut rows = vec![
-        page("/healthz", Anybody, files::health),
-        page("/metrics", Monitor, metrics::show),
+        page(HEALTH, Anybody, files::health),
+        page(METRICS, Monitor, metrics::show),
         page("/", Anybody, environments::show),
         page("/log-in", Anybody, log_in::show),
         form("/log-in", Anybody, SHORT, log_in::by_password),
@@ -274,7 +277,12 @@ async fn wrong_method(asked: Uri) -> Response {
     }
 }
 
+/// Whether something that watches this server asks here.
+pub(crate) fn is_for_monitors(path: &str) -> bool {
+    path == METRICS || path == HEALTH
+}
+
 /// Whether programs ask here, which are told in JSON.
-fn is_api(asked: &Uri) -> bool {
+pub(crate) fn is_api(asked: &Uri) -> bool {
     asked.path().starts_with("/api/")
 }

@@ -212,7 +212,7 @@ fn text(value: &Value) -> String {
 /// The command that asks for it, with the website and the token as the page has named them.
 fn curl(method: &str, path: &str, example: &Value) -> String {
     let path = path.replace("{vm}", "vm-0").replace("{account}", "bob").replace("{invitation}", "12");
-    let path = path.replace("{key}", "SHA256:u9Yx0mCz8p…");
+    let path = path.replace("{port}", "3000").replace("{key}", "SHA256:u9Yx0mCz8p…");
     let method = if method == "GET" { String::new() } else { format!(" -X {method}") };
     let body = match example {
         Value::Null => String::new(),

@@ -72,6 +72,16 @@ fn members() -> Vec<Row> {
             vms::sleep,
         ),
         row(
+            post("/api/v1/vms/{vm}/rebuild", VmsWrite),
+            about(Vms, "rebuild_vm", "Gives a VM a new disk from the newest image. This cannot be undone."),
+            vms::rebuild,
+        ),
+        row(
+            put("/api/v1/vms/{vm}/disk", VmsWrite),
+            about(Vms, "resize_vm", "Makes a VM’s disk larger."),
+            vms::resize,
+        ),
+        row(
             put("/api/v1/vms/{vm}/always-on", VmsWrite),
             about(Vms, "set_always_on", "Has a VM never sleep, or sleep again."),
             vms::always_on,
@@ -85,6 +95,16 @@ fn members() -> Vec<Row> {
             put("/api/v1/vms/{vm}/title", VmsWrite),
             about(Vms, "set_title", "Writes on a VM what it is for."),
             vms::set_title,
+        ),
+        row(
+            get("/api/v1/vms/{vm}/ports", VmsRead),
+            about(Vms, "list_ports", "Who may see what the ports of a VM serve to browsers."),
+            vms::ports,
+        ),
+        row(
+            put("/api/v1/vms/{vm}/ports/{port}", VmsWrite),
+            about(Vms, "set_port", "Shares a port of a VM, or takes it back."),
+            vms::set_port,
         ),
         row(
             get("/api/v1/vms/{vm}/why", VmsRead),

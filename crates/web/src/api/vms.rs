@@ -15,7 +15,8 @@ use super::{
     call::{Call, Nothing},
     reply::{Begun, Done, Made, Shown},
     shapes::{
-        AlwaysOn, BootLog, Connection, NewVm, Page, Paging, SetTitle, Snooze, Start, Vm, Wait, Why, page,
+        AlwaysOn, BootLog, Connection, NewVm, Page, Paging, Port, Rebuild, Resize, SetAccess, SetTitle,
+        Snooze, Start, Vm, Wait, Why, page,
     },
 };
 
@@ -83,6 +84,18 @@ pub(crate) async fn sleep(call: Call<Which, Nothing, Wait>) -> Result<Begun, Ref
     waited_for(&call.caller, call.body.wait, async move { acting.sleep_vm(&name).await }).await
 }
 
+pub(crate) async fn rebuild(call: Call<Which, Nothing, Rebuild>) -> Result<Begun, Refusal> {
+    let (name, acting) = (call.vm(&call.path.vm)?, call.caller.acting.clone());
+    let Rebuild { home, wait } = call.body;
+    waited_for(&call.caller, wait, async move { acting.rebuild_vm(&name, home.into()).await }).await
+}
+
+pub(crate) async fn resize(call: Call<Which, Nothing, Resize>) -> Result<Done, Refusal> {
+    let name = call.vm(&call.path.vm)?;
+    call.caller.acting.resize_vm(&name, call.body.bytes).await?;
+    Ok(Done)
+}
+
 /// Carried on whoever waits, and waited for as long as the token lasts.
 async fn waited_for(
     caller: &super::gate::Caller,
@@ -130,6 +143,27 @@ pub(crate) async fn set_title(call: Call<Which, Nothing, SetTitle>) -> Result<Do
 pub(crate) async fn connections(call: Call) -> Result<Shown<Page<Connection>>, Refusal> {
     let (open, _) = call.caller.acting.connections("", MOST_CONNECTIONS)?;
     Ok(Shown(Page::whole(open.into_iter().map(Connection::from).collect())))
+}
+
+/// Which port of which VM.
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct WhichPort {
+    /// `vm-0` for one of your own; `vm-0.alice.koding` or any of its host names for any.
+    vm: String,
+    /// 80, or 1024 to 65535.
+    port: u16,
+}
+
+pub(crate) async fn ports(call: Call<Which>) -> Result<Shown<Page<Port>>, Refusal> {
+    let name = call.vm(&call.path.vm)?;
+    let ports = call.caller.acting.ports(&name).await?;
+    Ok(Shown(Page::whole(ports.into_iter().map(Port::from).collect())))
+}
+
+pub(crate) async fn set_port(call: Call<WhichPort, Nothing, SetAccess>) -> Result<Done, Refusal> {
+    let name = call.vm(&call.path.vm)?;
+    call.caller.acting.set_port(&name, call.path.port, call.body.access.map(Into::into)).await?;
+    Ok(Done)
 }
 
 pub(crate) async fn why(call: Call<Which>) -> Result<Shown<Why>, Refusal> {

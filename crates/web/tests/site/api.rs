@@ -187,6 +187,12 @@ async fn a_vm_is_made_started_and_removed() {
     assert_eq!(bob.put("/api/v1/vms/vm-1/title", json!({"title": "shop"})).await.0, 204);
     assert_eq!(bob.get("/api/v1/vms/vm-1").await.1["title"], "shop");
     assert_eq!(bob.put("/api/v1/vms/vm-1/title", json!({"title": null})).await.0, 204);
+    assert_eq!(bob.put("/api/v1/vms/vm-1/ports/3000", json!({"access": "team"})).await.0, 204);
+    let (_, ports) = bob.get("/api/v1/vms/vm-1/ports").await;
+    assert_eq!(ports["items"][1]["host"], "vm-1--3000.bob.koding.kd.io", "{ports}");
+    assert_eq!(bob.put("/api/v1/vms/vm-1/ports/3000", json!({"access": null})).await.0, 204);
+    assert_eq!(bob.put("/api/v1/vms/vm-1/ports/22", json!({"access": "public"})).await.0, 422);
+    assert_eq!(bob.put("/api/v1/vms/vm-1/ports/x", json!({"access": "public"})).await.0, 404);
     assert_eq!(bob.put("/api/v1/vms/vm-1/title", json!({"title": "\u{202e}x"})).await.0, 422);
     assert_eq!(bob.put("/api/v1/vms/vm-1/always-on", json!({"always_on": true})).await.0, 204);
     let (status, refused) = bob.post("/api/v1/vms/vm-1/sleep", json!({})).await;

@@ -1,6 +1,7 @@
 //! The whole router in process, and the connection loop over loopback.
 #![cfg(test)]
 
+mod acme;
 mod api;
 mod hostile;
 mod issuer;
@@ -17,6 +18,7 @@ mod sites;
 mod sites_hostile;
 mod sites_streams;
 mod terminal;
+mod tls;
 mod vm;
 mod weight;
 mod world;

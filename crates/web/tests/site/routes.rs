@@ -43,6 +43,7 @@ GET /api/v1/keys | Token(KeysRead) | reads
 GET /api/v1/vms | Token(VmsRead) | reads
 GET /api/v1/vms/{vm} | Token(VmsRead) | reads
 GET /api/v1/vms/{vm}/boot-log | Token(VmsRead) | reads
+GET /api/v1/vms/{vm}/ports | Token(VmsRead) | reads
 GET /api/v1/vms/{vm}/why | Token(VmsRead) | reads
 GET /enter | Member | reads
 GET /healthz | Anybody | reads
@@ -92,6 +93,7 @@ POST /api/v1/accounts/{account}/vms | Token(OpsWrite) | with its token
 POST /api/v1/invitations | Token(OpsWrite) | with its token
 POST /api/v1/keys | Token(KeysWrite) | with its token
 POST /api/v1/vms | Token(VmsWrite) | with its token
+POST /api/v1/vms/{vm}/rebuild | Token(VmsWrite) | with its token
 POST /api/v1/vms/{vm}/sleep | Token(VmsWrite) | with its token
 POST /api/v1/vms/{vm}/start | Token(VmsWrite) | with its token
 POST /api/v1/vms/{vm}/stop | Token(VmsWrite) | with its token
@@ -121,6 +123,8 @@ PUT /api/v1/accounts/{account}/blocked | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/limits | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/role | Token(OpsWrite) | with its token
 PUT /api/v1/vms/{vm}/always-on | Token(VmsWrite) | with its token
+PUT /api/v1/vms/{vm}/disk | Token(VmsWrite) | with its token
+PUT /api/v1/vms/{vm}/ports/{port} | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/snooze | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/title | Token(VmsWrite) | with its token
 ";
@@ -172,6 +176,7 @@ pub(crate) fn filled(route: &Route) -> String {
         .replace("{key}", "1")
         .replace("{session}", "1")
         .replace("{invitation}", "1")
+        .replace("{port}", "3000")
         .replace("{passkey}", "1")
         .replace("{oidc}", "1")
 }

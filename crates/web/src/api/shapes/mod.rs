@@ -17,7 +17,10 @@ pub(crate) use self::{
     audit::{AuditFilter, Event},
     key::{Key, NewKeys, Verdict},
     page::{Page, Paging, page},
-    vm::{AlwaysOn, BootLog, Connection, NewVm, SetTitle, Snooze, Start, Vm, Wait, Why},
+    vm::{
+        AlwaysOn, BootLog, Connection, NewVm, Port, Rebuild, Resize, SetAccess, SetTitle, Snooze, Start, Vm,
+        Wait, Why,
+    },
 };
 
 /// What went wrong.

@@ -1,6 +1,6 @@
 //! VMs.
 
-use berth_control::{ConnectionInfo, Status, VmInfo};
+use berth_control::{ConnectionInfo, Home, PortAccess, PortInfo, Status, VmInfo};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -200,6 +200,103 @@ impl From<ConnectionInfo> for Connection {
             received: info.received,
         }
     }
+}
+
+/// How a VM gets a new disk.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "home": "keep" }))]
+pub(crate) struct Rebuild {
+    /// What becomes of everything below /home. There is no usual choice.
+    pub(crate) home: HomeIs,
+    /// For how many seconds the answer is kept back until it is done: 0 to 300.
+    #[serde(default = "usual_wait")]
+    #[schema(maximum = 300, default = 30)]
+    pub(crate) wait: u16,
+}
+
+/// What becomes of a home.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HomeIs {
+    Keep,
+    Discard,
+}
+
+impl From<HomeIs> for Home {
+    fn from(home: HomeIs) -> Self {
+        match home {
+            HomeIs::Keep => Self::Keep,
+            HomeIs::Discard => Self::Discard,
+        }
+    }
+}
+
+/// The size of a disk.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "bytes": 21474836480_u64 }))]
+pub(crate) struct Resize {
+    /// More than it has: disks do not get smaller.
+    pub(crate) bytes: u64,
+}
+
+/// Who may see what a port of a VM serves to browsers.
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Access {
+    Public,
+    Team,
+    Owner,
+}
+
+impl From<PortAccess> for Access {
+    fn from(access: PortAccess) -> Self {
+        match access {
+            PortAccess::Public => Self::Public,
+            PortAccess::Team => Self::Team,
+            PortAccess::Owner => Self::Owner,
+        }
+    }
+}
+
+impl From<Access> for PortAccess {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Public => Self::Public,
+            Access::Team => Self::Team,
+            Access::Owner => Self::Owner,
+        }
+    }
+}
+
+/// A port of a VM that browsers may come for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Port {
+    /// Its number.
+    port: u16,
+    /// Who may see it.
+    access: Access,
+    /// Nobody has decided it: it is as for every VM.
+    usual: bool,
+    /// The host name of its site.
+    #[schema(example = "vm-0--3000.alice.koding.kd.io")]
+    host: String,
+}
+
+impl From<PortInfo> for Port {
+    fn from(info: PortInfo) -> Self {
+        Self { port: info.port, access: info.access.into(), usual: info.usual, host: info.host }
+    }
+}
+
+/// Who may see a port from now on.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "access": "team" }))]
+pub(crate) struct SetAccess {
+    /// Null for what is usual: port 80 is public, any other one its owner's.
+    pub(crate) access: Option<Access>,
 }
 
 /// How long a VM stays awake.
