@@ -14,6 +14,7 @@ mod oidc;
 mod size;
 mod span;
 mod ssh;
+mod tls;
 mod vm;
 mod word;
 
@@ -111,7 +112,7 @@ impl Config {
             problems.push(Problem::new(key, error.to_string()));
         }
         problems.extend(self.ssh.problems());
-        problems.extend(self.http.problems());
+        problems.extend(self.http.problems(&self.app_domain));
         problems.extend(self.vm.problems());
         problems.extend(self.idle.problems());
         problems.extend(self.limits.problems(&self.vm));

@@ -37,6 +37,11 @@ impl StateDir {
         self.0.join("host_key")
     }
 
+    /// Where certificates are kept that an authority gave.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.0.join("certificates")
+    }
+
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.0.join("admin.sock")
     }

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use berth_web::tls::{CertificateFiles, look_at};
 use serde_json::json;
 
 use super::Context;
@@ -63,14 +64,43 @@ fn machine_problems(config: &Config) -> Vec<Problem> {
     }
     problems.extend(writable_problem(MEMORY_DIR, &config.host.memory_dir));
     problems.extend(memory_problem(config));
+    problems.extend(config.http.tls.files().iter().filter_map(|files| certificate_problem(config, files)));
     // A server that runs has the addresses itself.
     if StateDir::at(&config.state_dir).running().is_none() {
         problems
             .extend(config.ssh.listen.iter().filter_map(|address| listen_problem("ssh.listen", *address)));
         problems
             .extend(config.http.listen.iter().filter_map(|address| listen_problem("http.listen", *address)));
+        let secure = config.http.tls.listen.iter();
+        problems.extend(secure.filter_map(|address| listen_problem("http.tls.listen", *address)));
     }
     problems
+}
+
+/// What cannot be served, or nobody would come for.
+fn certificate_problem(config: &Config, files: &CertificateFiles) -> Option<Problem> {
+    const KEY: &str = "http.tls.certificates";
+    let names = match look_at(files) {
+        Ok(names) => names,
+        Err(error) => return Some(Problem::new(KEY, error.to_string())),
+    };
+    let ours = |name: &String| {
+        let name = name.trim_start_matches("*.");
+        [&config.app_domain, &config.vm_domain].iter().any(|domain| {
+            name == domain.as_str()
+                || name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
+        })
+    };
+    (!names.iter().any(ours)).then(|| {
+        let message = format!(
+            "{} is for {}, and not for {} or a name below {}. Give another one.",
+            files.certificate.display(),
+            names.join(", "),
+            config.app_domain,
+            config.vm_domain
+        );
+        Problem::new(KEY, message)
+    })
 }
 
 fn socket_problem(state: &Path) -> Option<Problem> {

@@ -15,6 +15,7 @@ use berth_control::Control;
 use berth_gateway::{Gateway, GatewaySettings, HostKey};
 use berth_model::parse_pasted;
 use berth_store::Store;
+use berth_web::tls::Tls;
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{Signal, SignalKind, signal},
@@ -89,6 +90,7 @@ struct Doors {
     state: StateDir,
     ssh: Vec<TcpListener>,
     http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
     admin: UnixListener,
     host_key: HostKey,
     /// Where the gateway listens: the configuration's addresses, with the port that the system chose for a 0.
@@ -102,11 +104,12 @@ impl Doors {
         let lock = state.lock()?;
         let ssh = listen(&config.ssh.listen).await?;
         let http = listen(&config.http.listen).await?;
+        let https = listen(&config.http.tls.listen).await?;
         let ssh_addresses = ssh.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let socket = state.admin_socket();
         let admin = server::bind(&socket).with_context(|| format!("{} cannot be made", socket.display()))?;
         let host_key = HostKey::load_or_create(&state.host_key())?;
-        Ok(Self { lock, state, ssh, http, admin, host_key, ssh_addresses })
+        Ok(Self { lock, state, ssh, http, https, admin, host_key, ssh_addresses })
     }
 
     /// The gateway's first address, from this machine.
@@ -169,9 +172,19 @@ fn spawn(
         metrics_on_loopback: config.http.metrics_on_loopback,
     };
     let router = berth_web::website(site, Arc::clone(control), stop.clone());
+    let mut plain = router.clone();
+    if config.http.tls.is_on() {
+        let tls = Tls::open(config.http.tls.settings(&doors.state.certificates()), control)?;
+        for listener in doors.https {
+            tracing::info!(address = %listener.local_addr()?, "listening for https");
+            tasks.spawn(berth_web::serve_tls(listener, router.clone(), tls.clone(), stop.clone()));
+        }
+        tasks.spawn(tls.clone().keep(stop.clone()));
+        plain = berth_web::tls::plain(router, tls, Arc::clone(control));
+    }
     for listener in doors.http {
         tracing::info!(address = %listener.local_addr()?, "listening for http");
-        tasks.spawn(berth_web::serve(listener, router.clone(), stop.clone()));
+        tasks.spawn(berth_web::serve(listener, plain.clone(), stop.clone()));
     }
     let address = match doors.ssh_addresses.first().map_or(22, SocketAddr::port) {
         22 => domains.gateway_host(),

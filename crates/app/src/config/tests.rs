@@ -214,7 +214,10 @@ fn every_key_and_its_default_is_in_the_docs() {
     for (key, words) in [
         ("state_dir", "see below"),
         ("image_dir", "`images` in the state folder"),
-        ("http.url", "`http://`, `app_domain` and the port of the first `http.listen`"),
+        (
+            "http.url",
+            "`http://`, `app_domain` and the port of the first `http.listen`; with https, `https://` and the port of the first `http.tls.listen`",
+        ),
     ] {
         assert_eq!(
             expected.insert(key.into(), words.into()).as_deref(),
