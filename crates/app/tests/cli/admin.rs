@@ -127,7 +127,7 @@ fn vms_and_the_way_to_them() {
     assert_eq!(world.run("admin vm add alice").ok(), "vm-1.alice.main.vm.localhost\n");
     assert_eq!(
         world.run("admin vm list alice").ok().lines().next(),
-        Some("vm-0.alice.main.vm.localhost\toff\t")
+        Some("vm-0.alice.main.vm.localhost\toff\t\t")
     );
 
     let known = fs::read_to_string(world.state().join("known_hosts")).unwrap();
