@@ -27,6 +27,7 @@ mod scripts;
 mod sleep;
 mod terminal;
 mod tutorial;
+mod website;
 mod world;
 
 use std::{
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let worlds = Arc::new(Worlds::default());
-    let small = [idle::TESTS, room::TESTS];
+    let small = [website::TESTS, idle::TESTS, room::TESTS];
     let main = [
         tutorial::TESTS,
         features::TESTS,

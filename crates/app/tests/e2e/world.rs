@@ -332,7 +332,7 @@ impl World {
 
     /// The namespace as seen by `command`, with the folder `home` in the place of root's home: OpenSSH asks passwd, not
     /// $HOME.
-    fn command(&self, home: &str, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, home: &str, words: &[&str]) -> Command {
         let enter = r#"mount --bind "$1" /root && cd /root && shift && exec "$@""#;
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, "sh", "-c", enter, "sh"]);
@@ -380,7 +380,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for account in ["leeolayvar", "mallory"] {
+        for account in ["leeolayvar", "mallory", "carol"] {
             self.admin(&["account", "remove", account, "--yes"]);
         }
         if let Some(mut server) = self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
