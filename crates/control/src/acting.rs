@@ -86,6 +86,22 @@ impl Acting {
         Ok(judged)
     }
 
+    /// As [`Control::rename_key`].
+    ///
+    /// # Errors
+    /// As there; somebody else's account is one that does not exist.
+    pub async fn rename_key(
+        &self,
+        account: &AccountName,
+        which: &str,
+        label: &str,
+    ) -> Result<KeyInfo, Error> {
+        self.must_be_for(Scope::KeysWrite, account)?;
+        let key = self.control.rename_key(account, which, label).await?;
+        self.note(AuditKind::KeyRenamed, account, key.fingerprint.to_string(), key.label.clone()).await;
+        Ok(key)
+    }
+
     /// As [`Control::remove_key`].
     ///
     /// # Errors

@@ -184,14 +184,34 @@ impl Control {
         self.to_the_end(async move { control.try_remove_key(account, which).await }).await
     }
 
-    async fn try_remove_key(&self, account: AccountName, which: String) -> Result<KeyInfo, Error> {
-        self.must_exist(&account).await?;
-        let mut named = self.store.keys(&account).await?;
-        named.retain(|row| is_named(&row.clone().into(), &which));
+    /// Calls the key that `which` names, as for [`Control::remove_key`], something else; an empty label is none, and the
+    /// key is called after its algorithm.
+    ///
+    /// # Errors
+    /// No key, or more than one, is named so; the store fails.
+    pub async fn rename_key(
+        &self,
+        account: &AccountName,
+        which: &str,
+        label: &str,
+    ) -> Result<KeyInfo, Error> {
+        let key = self.one_key(account, which).await?;
+        let gone = || Error::NoSuchKey { account: account.clone(), which: which.to_owned() };
+        Ok(self.store.rename_key(key.id, label).await?.ok_or_else(gone)?.into())
+    }
+
+    /// The one key that is named so.
+    async fn one_key(&self, account: &AccountName, which: &str) -> Result<KeyRow, Error> {
+        self.must_exist(account).await?;
+        let mut named = self.store.keys(account).await?;
+        named.retain(|row| is_named(&row.clone().into(), which));
+        let (account, which) = (account.clone(), which.to_owned());
         let Some(key) = named.pop() else { return Err(Error::NoSuchKey { account, which }) };
-        if !named.is_empty() {
-            return Err(Error::AmbiguousKey { account, which });
-        }
+        if named.is_empty() { Ok(key) } else { Err(Error::AmbiguousKey { account, which }) }
+    }
+
+    async fn try_remove_key(&self, account: AccountName, which: String) -> Result<KeyInfo, Error> {
+        let key = self.one_key(&account, &which).await?;
         self.store.remove_key(key.id).await?;
         self.revocations.revoke(&key.fingerprint);
         self.push_keys(&account).await;

@@ -94,6 +94,8 @@ words! {
         LimitsSet = "limits_set",
         /// A key was added.
         KeyAdded = "key_added",
+        /// A key got another name.
+        KeyRenamed = "key_renamed",
         /// A key was removed.
         KeyRemoved = "key_removed",
         /// A token for the HTTP API was made.

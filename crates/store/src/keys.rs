@@ -170,6 +170,21 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
+    /// Gives a key another label, an empty one for none, and gives what it is now; `None` where it is gone.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn rename_key(&self, id: KeyId, label: &str) -> Result<Option<KeyRow>, StoreError> {
+        let mut tx = self.write().await?;
+        let row: Option<Columns> = sqlx::query_as("UPDATE keys SET label = $2 WHERE id = $1 RETURNING *")
+            .bind(id.0)
+            .bind(Some(label).filter(|label| !label.is_empty()))
+            .fetch_optional(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
     /// The key with this fingerprint, unless its account is blocked. Whether it may be used here and now, its options
     /// say.
     ///

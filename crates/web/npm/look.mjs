@@ -82,6 +82,7 @@ const PAGES = (said) => [
   ["keys-empty", "carol", "/account/keys"],
   ["keys-bad", "carol", "/account/keys", (page) => send(page, "#add form", { key: "ssh-ed25519 AAAAC3Nz cut" })],
   ["keys-private", "carol", "/account/keys", (page) => send(page, "#add form", { key: PRIVATE })],
+  ["key-rename", "alice", "/account/keys", (page) => Promise.all([page.waitForNavigation(), page.click("#keys a[href$=rename]")])],
   ["sessions", "alice", "/account/sessions"],
   ["tokens", "alice", "/account/tokens"],
   ["tokens-made", "alice", "/account/tokens", (page) => send(page, "main form.form", { name: "backup" })],

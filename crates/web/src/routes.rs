@@ -197,6 +197,8 @@ pub(crate) fn table() -> Vec<Row> {
         form("/account/oidc/{oidc}/remove", Member, SHORT, oidc::remove),
         page("/account/keys", Member, keys::show),
         form("/account/keys", Member, PASTE, keys::add),
+        page("/account/keys/{key}/rename", Member, keys::show_rename),
+        form("/account/keys/{key}/rename", Member, SHORT, keys::rename),
         page("/account/keys/{key}/remove", Member, keys::show_remove),
         form("/account/keys/{key}/remove", Member, SHORT, keys::remove),
         page("/account/sessions", Member, sessions::show),

@@ -139,6 +139,20 @@ async fn a_private_key_is_refused_and_not_stored() {
 }
 
 #[tokio::test]
+async fn a_key_gets_another_name_and_is_the_same_key() {
+    let (world, ..) = World::new().await;
+    let alice = account("alice");
+    let key = world.control.keys(&alice).await.unwrap().remove(0);
+    let renamed = world.control.rename_key(&alice, &key.id, "desk").await.unwrap();
+    assert_eq!((renamed.label.as_str(), &renamed.fingerprint), ("desk", &key.fingerprint));
+    assert_eq!(world.control.keys(&alice).await.unwrap().remove(0), renamed);
+    assert_eq!(world.control.rename_key(&alice, "desk", "").await.unwrap().label, key.algorithm);
+    let bobs = world.control.keys(&account("bob")).await.unwrap();
+    assert!(world.control.rename_key(&alice, &bobs[0].id, "mine").await.is_err());
+    assert!(matches!(world.control.rename_key(&alice, "nothing", "x").await, Err(Error::NoSuchKey { .. })));
+}
+
+#[tokio::test]
 async fn a_key_is_removed_by_any_of_its_names_and_never_by_a_guess() {
     let (world, ..) = World::new().await;
     let alice = account("alice");

@@ -35,6 +35,13 @@ struct Page {
 }
 
 #[derive(Template)]
+#[template(path = "key_rename.html")]
+struct Rename {
+    frame: Frame,
+    key: KeyView,
+}
+
+#[derive(Template)]
 #[template(path = "key_remove.html")]
 struct Remove {
     frame: Frame,
@@ -156,17 +163,33 @@ fn kept(paste: &str) -> String {
     paste.chars().filter(|c| !c.is_control() || c.is_whitespace()).take(MOST).collect()
 }
 
-pub(crate) async fn show_remove(member: Member, Named(id): Named) -> Result<Response, Problem> {
+/// A key of the member's, by its id alone: a label can look like another key's id.
+async fn own_key(member: &Member, id: &str) -> Result<KeyInfo, Problem> {
     let keys = member.acting.keys(member.account()).await?;
-    let key = keys.iter().find(|key| key.id == id).ok_or_else(Problem::missing)?;
-    let frame = Frame::new(&member.visitor, Here::Account("keys"));
-    words::show(StatusCode::OK, &Remove { frame, key: KeyView::new(key) })
+    keys.into_iter().find(|key| key.id == id).ok_or_else(Problem::missing)
+}
+
+pub(crate) async fn show_rename(member: Member, Named(id): Named) -> Result<Response, Problem> {
+    let key = KeyView::new(&own_key(&member, &id).await?);
+    words::show(StatusCode::OK, &Rename { frame: Frame::new(&member.visitor, Here::Account("keys")), key })
+}
+
+pub(crate) async fn rename(member: Member, Named(id): Named, fields: Fields) -> Result<Response, Problem> {
+    let key = own_key(&member, &id).await?;
+    let label = words::plain(fields.get("label"), MAX_LABEL);
+    match member.acting.rename_key(member.account(), &key.fingerprint.to_string(), &label).await {
+        Ok(_) | Err(Error::NoSuchKey { .. }) => Ok(go("/account/keys")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn show_remove(member: Member, Named(id): Named) -> Result<Response, Problem> {
+    let key = KeyView::new(&own_key(&member, &id).await?);
+    words::show(StatusCode::OK, &Remove { frame: Frame::new(&member.visitor, Here::Account("keys")), key })
 }
 
 pub(crate) async fn remove(member: Member, Named(id): Named) -> Result<Response, Problem> {
-    let keys = member.acting.keys(member.account()).await?;
-    let key = keys.iter().find(|key| key.id == id).ok_or_else(Problem::missing)?;
-    // By the fingerprint, which names exactly one; a label can look like another key's id.
+    let key = own_key(&member, &id).await?;
     match member.acting.remove_key(member.account(), &key.fingerprint.to_string()).await {
         Ok(_) | Err(Error::NoSuchKey { .. }) => Ok(go("/account/keys")),
         Err(error) => {

@@ -273,6 +273,7 @@ async fn what_is_somebody_elses_is_not_there() {
         "/live/vms/vm-0.alice.koding".to_owned(),
         "/vms/vm-7".to_owned(),
         format!("/account/keys/{key}/remove"),
+        format!("/account/keys/{key}/rename"),
     ] {
         let answer = bob.get(&path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
@@ -289,6 +290,7 @@ async fn what_is_somebody_elses_is_not_there() {
         "/vms/vm-0.alice.koding/label".to_owned(),
         "/vms/vm-0.alice.koding/boot".to_owned(),
         format!("/account/keys/{key}/remove"),
+        format!("/account/keys/{key}/rename"),
         format!("/account/sessions/{session}/end"),
     ] {
         let answer = bob.post(&path, &[("to", "on"), ("name", "vm-0"), ("size", "20")]).await;

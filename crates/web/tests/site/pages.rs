@@ -56,6 +56,12 @@ async fn a_key_with_line_breaks_is_added_and_removed() {
 
     let keys = world.control.keys(&account("alice")).await.unwrap();
     let key = keys.iter().find(|key| key.label == "my desk").unwrap();
+    let path = format!("/account/keys/{}/rename", key.id);
+    assert!(alice.get(&path).await.body.contains("value=\"my desk\""));
+    assert_eq!(alice.post(&path, &[("label", " the\u{1b}[2J <b>desk ")]).await.location(), "/account/keys");
+    let page = alice.get("/account/keys").await.body;
+    assert!(page.contains("the[2J &#60;b&#62;desk</h2>"), "{page}");
+    assert_eq!(alice.post(&path, &[("label", "my desk")]).await.location(), "/account/keys");
     let path = format!("/account/keys/{}/remove", key.id);
     assert!(alice.get(&path).await.body.contains("Remove the key my desk?"));
     assert_eq!(alice.post(&path, &[]).await.location(), "/account/keys");

@@ -22,6 +22,7 @@ GET /account/confirm | Member | reads
 GET /account/confirm/passkey/options | Member | reads
 GET /account/keys | Member | reads
 GET /account/keys/{key}/remove | Member | reads
+GET /account/keys/{key}/rename | Member | reads
 GET /account/passkeys/options | Member | reads
 GET /account/passkeys/{passkey} | Member | reads
 GET /account/sessions | Member | reads
@@ -76,6 +77,7 @@ POST /account/confirm | Member | own form
 POST /account/confirm/passkey | Member | own form
 POST /account/keys | Member | own form
 POST /account/keys/{key}/remove | Member | own form
+POST /account/keys/{key}/rename | Member | own form
 POST /account/oidc | Member | own form
 POST /account/oidc/{oidc}/remove | Member | own form
 POST /account/passkeys | Member | own form
