@@ -138,7 +138,7 @@ enum Phase {
 }
 
 /// A VM, for as long as it has this shim.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Life(Phase);
 
 impl Life {
@@ -161,9 +161,10 @@ impl Life {
         }
     }
 
-    /// Whether [`Event::Called`] is of interest.
+    /// Whether [`Event::Called`] is of interest. Who calls while QEMU is on its way out is heard when it is gone: a call
+    /// that is heard and changes nothing would be heard for ever.
     pub(super) fn may_be_called(&self) -> bool {
-        self.observed() == Observed::Asleep { called: false }
+        matches!(&self.0, Phase::Asleep(asleep) if asleep.may_be_called())
     }
 
     /// Whether [`Event::Unused`] is of interest.

@@ -86,6 +86,10 @@ impl Asleep {
         }
     }
 
+    pub(super) fn may_be_called(&self) -> bool {
+        matches!(self, Self::Resting(Rest { called: false, .. }))
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         matches!(self, Self::Resting(Rest { copy: Copy::Done, .. }))
     }

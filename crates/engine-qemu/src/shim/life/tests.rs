@@ -277,6 +277,11 @@ impl World {
             Phase::Asleep(Asleep::Resuming(_)) => assert!(self.resuming),
             Phase::Asleep(Asleep::Left) => assert!(self.over),
         }
+        if life.may_be_called() {
+            let mut called = life.clone();
+            called.step(Event::Called);
+            assert!(!called.may_be_called(), "it would be called for ever: {life:?}");
+        }
         let sleepers_wait = matches!(&life.0, Phase::Asleep(Asleep::Falling(_) | Asleep::Parking(_)));
         assert!(self.over || !self.sleepers || sleepers_wait, "somebody waits for a sleep: {life:?}");
         let wakers_wait = matches!(
