@@ -307,8 +307,8 @@ pub(crate) struct Supervisor {
     removes: Vec<Answer>,
     operation: Option<Pending<Event>>,
     watching: Option<Pending<Result<Observed, EngineError>>>,
-    /// What the engine told last.
-    seen: Observed,
+    /// The engine has told of this sleep that somebody calls.
+    called: bool,
     keys: Keys,
     growth: Growth,
     not_rebuilt: watch::Sender<Option<String>>,
@@ -368,7 +368,7 @@ impl Supervisor {
             removes: vec![],
             operation: None,
             watching: None,
-            seen: observed,
+            called: false,
             keys,
             growth: Growth::default(),
             not_rebuilt,
@@ -532,18 +532,20 @@ impl Supervisor {
     }
 
     fn on_observed(&mut self, observed: Observed) {
-        self.seen = observed.clone();
+        // What is told while it falls asleep nobody acts upon: it has to be told again.
+        let asleep = matches!(*self.state.borrow(), State::Asleep { .. });
+        self.called = asleep && observed == Observed::Asleep { called: true };
         self.on_event(Event::Observed(observed));
     }
 
     /// A VM that runs is watched for what its guest does by itself, and one that sleeps for being called.
     fn watch(&mut self) {
         let known = match *self.state.borrow() {
-            State::Running => Observed::Running,
-            State::Asleep { .. } => match self.seen {
-                Observed::Asleep { called } => Observed::Asleep { called },
-                _ => Observed::Asleep { called: false },
-            },
+            State::Running => {
+                self.called = false;
+                Observed::Running
+            }
+            State::Asleep { .. } => Observed::Asleep { called: self.called },
             _ => return,
         };
         if self.watching.is_none() {

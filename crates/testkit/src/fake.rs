@@ -86,6 +86,7 @@ struct Table {
     calls: Vec<(Verb, Option<VmId>)>,
     deaf: bool,
     forks: bool,
+    restless: bool,
     room: Room,
 }
 
@@ -120,6 +121,7 @@ impl FakeEngine {
             calls: Vec::new(),
             deaf: false,
             forks: false,
+            restless: false,
             room: Room { memory: 1 << 40, memory_free: 1 << 40, disk_free: 1 << 40 },
         };
         let shared =
@@ -153,6 +155,11 @@ impl FakeEngine {
     /// Whether new VMs are forked, so that they are asleep when they are made.
     pub fn set_forks(&self, forks: bool) {
         self.table().forks = forks;
+    }
+
+    /// Whether somebody calls each VM in the moment in which it falls asleep.
+    pub fn set_restless(&self, restless: bool) {
+        self.table().restless = restless;
     }
 
     /// From now on this is what there is for VMs on the host.

@@ -134,6 +134,22 @@ async fn a_vm_that_is_called_wakes_and_dozes() {
 }
 
 #[tokio::test]
+async fn who_calls_in_the_moment_of_falling_asleep_wakes_it_each_time() {
+    let scene = Scene::new().await;
+    let control = &scene.world.control;
+    drop(control.connect(&scene.entry, no_progress()).await.unwrap());
+    scene.world.engine.set_restless(true);
+    for round in 1..=3 {
+        control.sleep_vm(&vm(ALICES)).await.unwrap();
+        scene.time.until("it wakes", async || scene.status().await == Status::Running).await;
+        assert_eq!(scene.world.engine.calls(Verb::Sleep, None), round);
+    }
+    scene.world.engine.set_restless(false);
+    control.sleep_vm(&vm(ALICES)).await.unwrap();
+    assert_eq!(scene.status().await, Status::Asleep);
+}
+
+#[tokio::test]
 async fn reasons_hold_it_and_the_clock_runs_from_their_end() {
     let scene = Scene::new().await;
     let (control, name) = (&scene.world.control, vm(ALICES));
@@ -275,9 +291,9 @@ async fn a_wake_that_fails_leaves_the_sleep_and_only_a_person_gives_it_up() {
     scene.world.engine.fail(Verb::Start, Some(EngineError::WakeFailed { reason }));
     for _ in 0..2 {
         let refused = control.connect(&scene.entry, no_progress()).await.err().unwrap().to_string();
-        assert!(
-            refused.starts_with("vm-0 could not be woken: its saved memory is cut short. Nothing was lost.")
-        );
+        assert!(refused.starts_with(
+            "vm-0 could not be woken: its saved memory is cut short. Nothing on its disk was lost."
+        ));
         assert!(matches!(scene.world.engine.observe(&id).await, Ok(Observed::Asleep { .. })));
         assert_eq!(scene.status().await, Status::Asleep);
     }

@@ -130,7 +130,15 @@ impl Engine for FakeEngine {
             Observed::Missing => Err(EngineError::Missing),
             Observed::Asleep { .. } => Ok(()),
             Observed::Running => {
-                self.with(vm, |entry| entry.observed = Observed::Asleep { called: false });
+                let called = self.table().restless;
+                self.with(vm, |entry| entry.observed = Observed::Asleep { called });
+                if called {
+                    // Whoever watches sees it before who has asked for the sleep is answered.
+                    // Not by the clock, which a test may have stopped.
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Ok(())
             }
             Observed::Off { .. } | Observed::Waking | Observed::Booting | Observed::Stopping => {
