@@ -23,6 +23,8 @@ use crate::{
 
 /// A shim says hello once it has the VM's lock, for which it waits a little.
 const HELLO_WITHIN: Duration = Duration::from_secs(30);
+/// A log with more bytes than this is begun anew by the next shim.
+const MAX_LOG: u64 = 1 << 20;
 const MAX_HELLO: usize = 64 << 10;
 /// mallopt(3), M_MMAP_THRESHOLD; for the shim only, not its children.
 pub(crate) const KEEP_MAPPING: &str = "MALLOC_MMAP_THRESHOLD_";
@@ -61,8 +63,13 @@ fn spawn(program: &[OsString], spec: &ShimSpec) -> io::Result<Child> {
     command.spawn()
 }
 
+/// What an earlier shim has said stays, since it may tell why that one is no more.
 fn log(spec: &ShimSpec) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(spec.paths.shim_log())
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(spec.paths.shim_log())?;
+    if log.metadata()?.len() > MAX_LOG {
+        log.set_len(0)?;
+    }
+    Ok(log)
 }
 
 async fn greet(child: &mut Child, text: &[u8]) -> io::Result<Hello> {
