@@ -138,7 +138,7 @@ pub enum Error {
     },
     /// The VM did not wake.
     #[error(
-        "{vm} could not be woken: {reason}. Nothing was lost. To give up what was in its memory and start it from its \
+        "{vm} could not be woken: {reason}. Nothing on its disk was lost. To give up what was in its memory and start it from its \
          disk: berth admin vm start --from-disk {vm}"
     )]
     WakeFailed {
@@ -342,7 +342,7 @@ pub enum ConnectError {
     },
     /// The VM was asleep and did not wake.
     #[error(
-        "{} could not be woken: {reason}. Nothing was lost. If it stays so, ask the operator of this server to start it \
+        "{} could not be woken: {reason}. Nothing on its disk was lost. If it stays so, ask the operator of this server to start it \
          from its disk, which gives up what was open in it.",
         .vm.label()
     )]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use berth_engine::Ending;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, macros::format_description};
 
@@ -72,7 +73,7 @@ pub(crate) fn sentence(known: &Known<'_>) -> String {
     match known.state {
         State::Running | State::FallingAsleep { .. } => awake(known),
         State::Asleep { failed: Some(reason) } => format!(
-            "{label} is asleep and could not be woken: {reason}. Nothing was lost. Its owner on its page, or \
+            "{label} is asleep and could not be woken: {reason}. Nothing on its disk was lost. Its owner on its page, or \
              the operator, can give up what is in its memory and start it from its disk: berth admin vm start --from-disk {}",
             known.name
         ),
@@ -173,7 +174,14 @@ fn off(known: &Known<'_>) -> String {
             let left = span(*at - known.now);
             format!("{label} is always-on and has stopped {times}; it is started again in {left}.")
         }
-        _ => format!("{label} is off, and starts when somebody connects."),
+        _ => match known.state {
+            State::Off { ended: Some(Ending::Failed { reason }) } => {
+                format!(
+                    "{label} has failed: {reason}. It starts when somebody connects; nothing on its disk was lost."
+                )
+            }
+            _ => format!("{label} is off, and starts when somebody connects."),
+        },
     }
 }
 

@@ -212,7 +212,7 @@ pub(crate) fn words(error: &Error) -> String {
             format!("{} is always-on, so it does not sleep. Turn that off first.", vm.label())
         }
         Error::WakeFailed { vm, reason } => format!(
-            "{} could not be woken: {reason}. Nothing was lost. Try again, or start it from its disk, which gives up \
+            "{} could not be woken: {reason}. Nothing on its disk was lost. Try again, or start it from its disk, which gives up \
              what ran in it.",
             vm.label()
         ),

@@ -115,7 +115,7 @@ pub(crate) fn is_stuck(info: &VmInfo) -> bool {
 /// Control's sentence, but without the operator's command for what the owner has a button for.
 fn why(info: &VmInfo) -> String {
     match info.reason.as_ref().filter(|_| is_stuck(info)) {
-        Some(reason) => format!("{} is asleep: {reason}. Nothing was lost.", info.name.label()),
+        Some(reason) => format!("{} is asleep: {reason}. Nothing on its disk was lost.", info.name.label()),
         None => info.why.clone(),
     }
 }

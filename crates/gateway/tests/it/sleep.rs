@@ -50,7 +50,7 @@ async fn a_wake_that_fails_says_so() {
     let world = asleep(World::new().await).await;
     let reason = "its state file is cut short".to_owned();
     world.engine.fail(Verb::Start, Some(EngineError::WakeFailed { reason }));
-    let said = "vm-0 could not be woken: its state file is cut short. Nothing was lost.";
+    let said = "vm-0 could not be woken: its state file is cut short. Nothing on its disk was lost.";
     let done = world.ssh(&["gateway", "nc", VM, "22"], b"").await;
     assert_eq!((done.status, done.stdout.as_slice()), (Some(69), b"".as_slice()), "{}", done.stderr);
     assert!(done.stderr.starts_with(&format!("vm-0 is asleep, waking it…\n{said}")), "{}", done.stderr);

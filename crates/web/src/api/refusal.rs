@@ -119,7 +119,7 @@ impl From<Error> for Refusal {
             (kind, Error::WakeFailed { vm, reason }) => Self::new(
                 problem::status(kind),
                 format!(
-                    "{} could not be woken: {reason}. Nothing was lost. Start it with \"from_disk\": true to give up what \
+                    "{} could not be woken: {reason}. Nothing on its disk was lost. Start it with \"from_disk\": true to give up what \
                      was open in it.",
                     vm.label()
                 ),
