@@ -62,7 +62,7 @@ fn a_killed_server_is_followed_by_one_that_knows_everything() {
     assert!(world.run("admin account list").refused().starts_with("No server runs"));
 
     let _server = world.serve();
-    assert_eq!(world.run("admin vm list").ok(), "vm-0.alice.main.vm.localhost\toff\t\n");
+    assert_eq!(world.run("admin vm list").ok(), "vm-0.alice.main.vm.localhost\toff\t\t\n");
     let line = |text: &str| text.lines().last().map(str::to_owned);
     assert_eq!(line(&fs::read_to_string(world.state().join("known_hosts")).unwrap()), line(&known));
 }
