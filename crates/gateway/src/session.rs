@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use berth_control::LinkFor;
+
 use crate::{
     nc_words,
     refusal::{Asked, status},
@@ -9,6 +11,9 @@ use crate::{
     text::for_terminal,
     tunnel,
 };
+
+/// The command that makes a link to the website.
+const LOG_IN: &[u8] = b"login";
 
 /// How long a client may take to take a text.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +44,23 @@ impl Person {
     }
 }
 
+/// Prints a link that logs the owner of the key in on the website.
+async fn log_in_link(seat: &Seat, person: &Person) {
+    let made = seat.control.acting(seat.login.actor()).make_link(seat.login.account(), LinkFor::LogIn).await;
+    match made {
+        Ok(link) => {
+            let line = format!("{}{}", link.expose(), if person.has_terminal { "\r\n" } else { "\n" });
+            let _ = tokio::time::timeout(PATIENCE, person.writer.data(line.into())).await;
+            let account = seat.login.account();
+            let text = format!(
+                "Whoever opens this link within ten minutes is logged in as {account}. It works once.\n"
+            );
+            person.leave(text, status::DONE).await;
+        }
+        Err(error) => person.leave(format!("{error}\n"), status::UNAVAILABLE).await,
+    }
+}
+
 /// Waits for the one request that starts something and does it.
 pub(crate) async fn run(seat: Seat, mut reader: Reader, writer: Writer) {
     let mut has_terminal = false;
@@ -50,6 +72,10 @@ pub(crate) async fn run(seat: Seat, mut reader: Reader, writer: Writer) {
             Some(Incoming::Data(_) | Incoming::Eof) => {}
             Some(Incoming::Shell) => break Asked::Shell,
             Some(Incoming::Subsystem(name)) => break Asked::Subsystem(name),
+            Some(Incoming::Exec(command)) if command.trim_ascii() == LOG_IN => {
+                drop(reader);
+                return log_in_link(&seat, &Person { writer, has_terminal }).await;
+            }
             Some(Incoming::Exec(command)) => match nc_words::parse(&command) {
                 Ok(target) => {
                     let person = Person { writer, has_terminal };

@@ -41,12 +41,12 @@ try {
   await page.getByLabel("Name of your account").fill("carol");
   await page.getByLabel("Password").fill("a green boat on a hill");
   await page.getByRole("button", { name: "Make my account" }).click();
-  await page.getByRole("heading", { name: "Your environments" }).waitFor();
+  await page.getByRole("heading", { name: "SSH keys" }).waitFor();
 
   step("a log-in by hand, too");
   await page.getByRole("button", { name: "Log out" }).click();
   await page.goto(`${SITE}/log-in`);
-  await page.getByLabel("Name", { exact: true }).fill("carol");
+  await page.locator("#name").fill("carol");
   await page.getByLabel("Password").fill("a green boat on a hill");
   await page.getByRole("button", { name: "Log in", exact: true }).click();
   await page.getByRole("heading", { name: "Your environments" }).waitFor();

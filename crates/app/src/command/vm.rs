@@ -30,10 +30,10 @@ pub(crate) fn list(context: &Context<'_>, args: &ListVmsArgs) -> Result<(), Fail
         return Err(misfit());
     };
     let now = OffsetDateTime::now_utc();
-    let mut table = Table::new(["VM", "STATE", "LABEL", "WHY"]);
+    let mut table = Table::new(["VM", "STATE", "WHY", "LABEL"]);
     for vm in &vms {
         let label = vm.title.as_ref().map(ToString::to_string).unwrap_or_default();
-        table.row([vm.host.clone(), vm.status.to_string(), label, in_short(vm, now)]);
+        table.row([vm.host.clone(), vm.status.to_string(), in_short(vm, now), label]);
     }
     let empty =
         format!("No VMs yet. Add one: berth admin vm add {}", args.account.as_deref().unwrap_or("ACCOUNT"));

@@ -224,3 +224,17 @@ async fn a_removed_key_ends_a_connection_that_is_stuck_both_ways() {
     crate::world::eventually("the VM is let go", || world.engine.connections() == 0).await;
     client.start_kill().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_gives_a_link_to_the_website() {
+    let world = World::new().await;
+    let done = world.ssh(&["gateway", "login"], b"").await;
+    assert_eq!(done.status, Some(0), "{done:?}");
+    let link = String::from_utf8(done.stdout).unwrap();
+    let token = link.trim_end().rsplit_once("/link/").expect("a link").1.to_owned();
+    assert!(done.stderr.contains("is logged in as alice. It works once."), "{}", done.stderr);
+    let client = berth_control::Client { address: [192, 0, 2, 1].into(), user_agent: "" };
+    let session = world.control.log_in_by_link(&berth_model::Secret::new(token), client).await.unwrap();
+    assert_eq!(session.login.account().as_str(), "alice");
+    assert_eq!(world.ssh(&["gateway", "login bob"], b"").await.status, Some(64));
+}
