@@ -239,7 +239,10 @@ impl Handle {
 
 /// The supervisors of all VMs that are not removed.
 #[derive(Default)]
-pub(crate) struct Handles(Mutex<BTreeMap<VmName, Handle>>);
+pub(crate) struct Handles {
+    vms: Mutex<BTreeMap<VmName, Handle>>,
+    changes: watch::Sender<()>,
+}
 
 impl Handles {
     pub(crate) fn get(&self, vm: &VmName) -> Option<Handle> {
@@ -258,6 +261,7 @@ impl Handles {
 
     pub(crate) fn insert(&self, handle: Handle) {
         self.lock().insert(handle.name.clone(), handle);
+        self.changes.send_replace(());
     }
 
     /// Drops the handle of a VM, unless the name is a newer VM's by now.
@@ -265,7 +269,13 @@ impl Handles {
         let mut handles = self.lock();
         if handles.get(name).is_some_and(|handle| handle.id == id) {
             handles.remove(name);
+            self.changes.send_replace(());
         }
+    }
+
+    /// Told when a VM comes or goes.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     pub(crate) fn clear(&self) {
@@ -273,7 +283,7 @@ impl Handles {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Handle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.vms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,6 +7,7 @@ use ssh_key::{Algorithm, LineEnding, PrivateKey};
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::{
     Control,
@@ -91,6 +92,12 @@ impl Control {
         let row = self.store.add_vm(&new, OffsetDateTime::now_utc()).await?;
         let handle = self.supervise(&row).await;
         Ok(self.info(&row, Some(&handle)))
+    }
+
+    /// Told when a VM comes or goes, by whatever way.
+    #[must_use]
+    pub fn vm_changes(&self) -> watch::Receiver<()> {
+        self.tools.handles.changes()
     }
 
     /// The VMs of `owner`, or all, by name.

@@ -66,6 +66,7 @@ try {
   await page.getByText("for the first connection with laptop").waitFor();
 
   step("ssh");
+  // As the ssh_config that `make up` prints has it: the server keeps it in step.
   copyFileSync(KNOWN_HOSTS, `${HOME}/.ssh/known_hosts`);
   assert.equal(await run("ssh", "-o", "BatchMode=yes", HOST, "whoami; pwd"), "carol\n/home/carol\n");
   await page.getByText("It works").waitFor();

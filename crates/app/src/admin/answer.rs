@@ -9,6 +9,7 @@ use berth_control::{
 use berth_model::{AccountName, VmName};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::wire::{AccountLimits, Answer, AuditSearch, Failure, FailureKind, Request, WayIn};
 use crate::known_hosts::KnownHosts;
@@ -167,6 +168,14 @@ impl Desk {
                 Answer::Log { text: host.boot_log(&vm).await? }
             }
         })
+    }
+
+    /// Keeps the known_hosts file as the VMs are, which also come and go on the website.
+    pub(crate) async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut changes = self.control.vm_changes();
+        while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+            self.vms_changed().await;
+        }
     }
 
     /// Whoever may open the socket runs this Berth.

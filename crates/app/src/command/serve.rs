@@ -192,7 +192,9 @@ fn spawn(
     };
     let settings = GatewaySettings::new(address);
     tasks.spawn(Gateway::serve(Arc::clone(control), doors.ssh, doors.host_key, settings, stop.clone()));
-    tasks.spawn(server::serve(doors.admin, Arc::new(desk), stop.clone()));
+    let desk = Arc::new(desk);
+    tasks.spawn(Arc::clone(&desk).follow(stop.clone()));
+    tasks.spawn(server::serve(doors.admin, desk, stop.clone()));
     tracing::info!(state = %config.state_dir.display(), "the state folder");
     Ok(doors.lock)
 }

@@ -50,8 +50,8 @@ fn logged_out(world: &World) {
     let mut page = opened(world, 8);
     page.expect("leeolayvar@vm-0");
     // What a new password does, and a block.
-    world.admin(&["account", "role", "leeolayvar", "operator"]).ok();
+    world.admin(&["account", "role", "leeolayvar", "member"]).ok();
     page.expect("[logged_out]");
     page.finish();
-    world.admin(&["account", "role", "leeolayvar", "member"]).ok();
+    world.admin(&["account", "role", "leeolayvar", "operator"]).ok();
 }
