@@ -15,7 +15,6 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("sleep::a_shell_left_open_goes_on_at_the_next_key", open_shell),
     ("sleep::of_a_sleeping_vm_nothing_runs", nothing_runs),
     ("sleep::ssh_wakes_by_either_tunnel_and_says_so", ssh_wakes),
-    ("sleep::who_comes_in_the_moment_of_falling_asleep_gets_in", races),
     ("sleep::bytes_on_their_way_survive_sleeps", traffic),
     ("sleep::the_clock_is_right_after_a_sleep", clock),
     ("sleep::a_server_that_is_killed_loses_no_sleep", killed_server),
@@ -57,20 +56,6 @@ fn open_shell(world: &World) {
     assert_eq!(qemus(), 1);
     terminal.send("kill %1; exit 5\n");
     assert_eq!(terminal.finish().1, Some(5));
-}
-
-fn races(world: &World) {
-    let _guard = world.alone();
-    world.sh(&format!("ssh {VM} true")).ok();
-    for round in 0..12 {
-        let (slept, came) = std::thread::scope(|scope| {
-            let slept = scope.spawn(|| world.admin(&["vm", "sleep", VM]));
-            sleep(Duration::from_millis(15 * round));
-            let came = world.sh(&format!("timeout 60 ssh {VM} echo yes"));
-            (slept.join().unwrap(), came)
-        });
-        assert_eq!(came.out, "yes\n", "round {round}: {came:?}; the sleep: {slept:?}");
-    }
 }
 
 /// Sends random bytes through `cat` in the VM for some seconds, and says whether they came back as they were.

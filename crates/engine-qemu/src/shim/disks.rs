@@ -121,7 +121,14 @@ async fn take_back(qmp: &Qmp) -> Result<(), Denied> {
         sleep(LOOK_EVERY).await;
     }
     let node = json!({ "node-name": LENT });
-    qmp.execute("blockdev-del", &node).await.map(drop).map_err(|error| refused(&error))
+    // A device that is gone from the list can hold its node for a moment longer.
+    while let Err(error) = qmp.execute("blockdev-del", &node).await {
+        if Instant::now() >= deadline {
+            return Err(refused(&error));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 async fn is_lent(qmp: &Qmp) -> Result<bool, QmpError> {
