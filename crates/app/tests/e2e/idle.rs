@@ -45,7 +45,12 @@ fn warned(world: &World) {
     world.configure(SOON);
     let mut terminal = world.terminal(&format!("ssh {VM}"));
     terminal.expect(":~$");
-    why_becomes(world, "leeolayvar used ssh");
+    // Where everything is emulated it is at work for a while after a log-in, and that is said first.
+    wait_for("ssh keeps it awake", Duration::from_secs(90), || {
+        terminal.send("\n");
+        sleep(Duration::from_secs(1));
+        world.why(VM).contains("because leeolayvar used ssh")
+    });
     terminal.expect("This VM goes to sleep in ");
     let words = terminal.expect("keepawake holds it.");
     assert!(words.contains("Your shells and programs stay as they are."), "{words}");

@@ -25,7 +25,7 @@ fn down(world: &World) {
         world.path("state").display(),
         tree.display()
     );
-    let said = world.as_the_server_ends(|| world.sh(&script));
+    let said = world.sh_that_ends_the_server(&script);
     assert_eq!(said.code, Some(0), "{said:#?}");
     assert!(!said.err.contains(&format!("Stopping {VM}")) && said.err.contains("Berth is down"), "{said:#?}");
     world.start_server();

@@ -203,7 +203,8 @@ impl World {
         Terminal::new(self.command(home, &["script", "-qefc", script, "/dev/null"]))
     }
 
-    /// A new folder that can be somebody's home: the tutorial's config, a new key. Gives its name.
+    /// A new folder that can be somebody's home: the tutorial's config, a new key, and a passwd that says so beside it.
+    /// Gives its name.
     pub(crate) fn new_home(&self, name: &str) -> String {
         let ssh = self.path(name).join(".ssh");
         if !ssh.exists() {
@@ -212,6 +213,11 @@ impl World {
             fs::write(ssh.join("config"), CONFIG.replace("leeolayvar", account_of(name))).unwrap();
             let key = ssh.join("id_ed25519");
             run(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key.to_str().unwrap()]);
+            let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd is text");
+            let root = format!("root:x:0:0:root:{}:/bin/bash\n", self.path(name).display());
+            let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with("root:"));
+            let passwd: String = [root.as_str()].into_iter().chain(others).collect();
+            fs::write(self.path(name).with_extension("passwd"), passwd).unwrap();
         }
         name.to_owned()
     }
@@ -310,14 +316,18 @@ impl World {
         server.wait().unwrap();
     }
 
-    /// Does something that ends the server.
-    pub(crate) fn as_the_server_ends<T>(&self, what: impl FnOnce() -> T) -> T {
+    /// Runs a script that ends the server.
+    pub(crate) fn sh_that_ends_the_server(&self, script: &str) -> Run {
         let mut server = self.server.lock().unwrap().take().expect("the server runs");
+        let pid = server.id();
         // Until somebody has waited for it, a process is still there.
         let waiting = std::thread::spawn(move || server.wait());
-        let result = what();
+        let said = self.sh(script);
+        if said.code != Some(0) {
+            let _ = Command::new("kill").arg(pid.to_string()).status();
+        }
         waiting.join().unwrap().unwrap();
-        result
+        said
     }
 
     /// For the log of a failed run.
@@ -330,18 +340,15 @@ impl World {
         }
     }
 
-    /// The namespace as seen by `command`, with the folder `home` in the place of root's home: OpenSSH asks passwd, not
-    /// $HOME.
+    /// The namespace as seen by `command`, with the folder `home` as root's home, where it begins. OpenSSH asks passwd for
+    /// it and not $HOME, so a passwd that says so is in the place of the host's; nothing else of the host is hidden.
     pub(crate) fn command(&self, home: &str, words: &[&str]) -> Command {
-        let enter = r#"mount --bind "$1" /root && cd /root && shift && exec "$@""#;
+        let home = self.path(home);
+        let enter = r#"mount --bind "$1" /etc/passwd && cd "$HOME" && shift && exec "$@""#;
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, "sh", "-c", enter, "sh"]);
-        command.arg(self.path(home)).args(words);
-        command
-            .env("HOME", "/root")
-            .env_remove("SSH_AUTH_SOCK")
-            .env("TERM", "xterm")
-            .env("LC_ALL", "C.UTF-8");
+        command.arg(home.with_extension("passwd")).args(words);
+        command.env("HOME", home).env_remove("SSH_AUTH_SOCK").env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
         command
     }
 
