@@ -127,24 +127,33 @@ const CREDENTIAL: usize = 64 * 1024;
 /// The most bytes of a form with a paste of keys in it: 64 KiB, which may triple on the way.
 pub(crate) const PASTE: usize = 200 * 1024;
 
+fn row<T: 'static>(
+    (method, filter): (Method, MethodFilter),
+    path: &'static str,
+    who: Who,
+    forms: Forms,
+    answer: impl Handler<T, Arc<Website>>,
+) -> Row {
+    Row { route: Route { method, path, who, forms }, answer: on(filter, answer), operation: None }
+}
+
+const GET: (Method, MethodFilter) = (Method::GET, MethodFilter::GET);
+const POST: (Method, MethodFilter) = (Method::POST, MethodFilter::POST);
+
 fn page<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
-    let route = Route { method: Method::GET, path, who, forms: Forms::None };
-    Row { route, answer: on(MethodFilter::GET, answer), operation: None }
+    row(GET, path, who, Forms::None, answer)
 }
 
 fn form<T: 'static>(path: &'static str, who: Who, most: usize, answer: impl Handler<T, Arc<Website>>) -> Row {
-    let route = Route { method: Method::POST, path, who, forms: Forms::Own { most } };
-    Row { route, answer: on(MethodFilter::POST, answer), operation: None }
+    row(POST, path, who, Forms::Own { most }, answer)
 }
 
 fn answer<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
-    let route = Route { method: Method::GET, path, who, forms: Forms::Asked };
-    Row { route, answer: on(MethodFilter::GET, answer), operation: None }
+    row(GET, path, who, Forms::Asked, answer)
 }
 
 fn socket<T: 'static>(path: &'static str, who: Who, answer: impl Handler<T, Arc<Website>>) -> Row {
-    let route = Route { method: Method::GET, path, who, forms: Forms::Socket };
-    Row { route, answer: on(MethodFilter::GET, answer), operation: None }
+    row(GET, path, who, Forms::Socket, answer)
 }
 
 /// All rows.
