@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use berth_engine::Ending;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, macros::format_description};
 
@@ -10,6 +9,7 @@ use crate::{
     idle::{Reason, Use, UseKind},
     lifecycle::State,
     room::Queued,
+    status::{Status, shown},
 };
 
 /// What the idle policy said last of a VM.
@@ -174,13 +174,14 @@ fn off(known: &Known<'_>) -> String {
             let left = span(*at - known.now);
             format!("{label} is always-on and has stopped {times}; it is started again in {left}.")
         }
-        _ => match known.state {
-            State::Off { ended: Some(Ending::Failed { reason }) } => {
+        _ => match shown(known.state) {
+            (Status::Failed, Some(reason)) => {
                 format!(
                     "{label} has failed: {reason}. It starts when somebody connects; nothing on its disk was lost."
                 )
             }
-            _ => format!("{label} is off, and starts when somebody connects."),
+            (_, Some(reason)) => format!("{label} is off: {reason}. It starts when somebody connects."),
+            (_, None) => format!("{label} is off, and starts when somebody connects."),
         },
     }
 }

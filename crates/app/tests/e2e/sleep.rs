@@ -188,7 +188,7 @@ fn refused(world: &World) {
     assert!(said.contains("is not running, so it cannot be put to sleep."), "{said}");
     let said = world.admin(&["vm", "wake", VM]).fails();
     assert!(said.contains("is off and not asleep. To start it: berth admin vm start"), "{said}");
-    assert!(world.why(VM).contains("vm-0 is off, and starts when somebody connects."));
+    assert!(world.why(VM).contains("vm-0 is off: it was stopped. It starts when somebody connects."));
     world.admin(&["vm", "start", VM]).ok();
     let said = world.admin(&["vm", "snooze", VM, "200h"]).fails();
     assert!(said.contains("for a week at most"), "{said}");
