@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod host_ca;
 mod key;
 mod vm;
 
@@ -15,6 +16,7 @@ pub(crate) use self::{
         RoleArgs, SshConfigArgs,
     },
     audit::AuditArgs,
+    host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
     vm::{
         AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, SnoozeArgs,
@@ -125,6 +127,9 @@ pub(crate) enum AdminCommand {
     /// Members' VMs
     #[command(subcommand)]
     Vm(VmCommand),
+    /// The authority by which members' ssh knows the gateway and the VMs
+    #[command(subcommand)]
+    HostCa(HostCaCommand),
     /// Show what happened, and who did it, the latest first
     Audit(AuditArgs),
 }

@@ -14,6 +14,7 @@ pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod check_config;
+pub(crate) mod host_ca;
 pub(crate) mod image;
 pub(crate) mod key;
 pub(crate) mod serve;

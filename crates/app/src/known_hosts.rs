@@ -1,5 +1,5 @@
-//! The known_hosts file of this installation: the gateway's key and every VM's, so that an ssh that uses it asks
-//! nobody whether to trust them.
+//! The known_hosts file of this installation, so that an ssh that uses it asks nobody whether to trust the gateway and the
+//! VMs: the host CA, and for programs that know no certificates the gateway's key and every VM's.
 
 use std::{
     fmt::Write as _,
@@ -11,13 +11,15 @@ use std::{
 };
 
 use berth_control::{Control, VmInfo};
+use berth_model::ssh_config::known_hosts_name;
 use tokio::sync::Mutex;
 
 /// Writes the file, whole, as often as what is in it changes.
 pub(crate) struct KnownHosts {
     path: PathBuf,
-    /// The gateway's line.
-    gateway: String,
+    /// The gateway under every name that ssh looks for, and its public key as in a `.pub` file.
+    names: Vec<String>,
+    key: String,
     /// Held from reading the VMs to the end of writing, so that an older list never replaces a newer one.
     writing: Mutex<()>,
 }
@@ -25,21 +27,24 @@ pub(crate) struct KnownHosts {
 impl KnownHosts {
     /// `key` is the gateway's public key as in a `.pub` file, `listen` where it listens.
     pub(crate) fn new(path: PathBuf, gateway: &str, listen: &[SocketAddr], key: &str) -> Self {
-        Self { path, gateway: gateway_line(gateway, listen, key), writing: Mutex::new(()) }
+        let key = key.trim().to_owned();
+        Self { path, names: gateway_names(gateway, listen), key, writing: Mutex::new(()) }
     }
 
     /// Brings the file up to date.
     pub(crate) async fn rewrite(&self, control: &Control) -> anyhow::Result<()> {
         let _writing = self.writing.lock().await;
-        let text = text(&self.gateway, &control.vms(None).await?);
+        let trust = control.host_trust(&self.names);
+        let gateway = format!("{} {}", self.names.join(","), self.key);
+        let text = text(&trust, &gateway, &control.vms(None).await?);
         let path = self.path.clone();
         tokio::task::spawn_blocking(move || replace(&path, &text)).await??;
         Ok(())
     }
 }
 
-fn text(gateway: &str, vms: &[VmInfo]) -> String {
-    let mut text = format!("# Written by berth; changes are lost.\n{gateway}\n");
+fn text(trust: &[String], gateway: &str, vms: &[VmInfo]) -> String {
+    let mut text = format!("# Written by berth; changes are lost.\n{}\n{gateway}\n", trust.join("\n"));
     for vm in vms.iter().filter(|vm| !vm.host_key.is_empty()) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} {}", vm.names.join(","), vm.host_key);
@@ -47,20 +52,30 @@ fn text(gateway: &str, vms: &[VmInfo]) -> String {
     text
 }
 
-/// The gateway under its name and the addresses that this machine reaches it at, in the form that ssh looks for: a port
-/// other than 22 belongs to the name.
-fn gateway_line(name: &str, listen: &[SocketAddr], key: &str) -> String {
-    let mut patterns: Vec<String> = vec![];
+/// The gateway under its name and the addresses that this machine reaches it at, in the form that ssh looks for.
+fn gateway_names(name: &str, listen: &[SocketAddr]) -> Vec<String> {
+    let mut names: Vec<String> = vec![];
     for address in listen {
-        let port = address.port();
         for host in [name.to_owned(), "localhost".into(), reachable(address.ip()).to_string()] {
-            let pattern = if port == 22 { host } else { format!("[{host}]:{port}") };
-            if !patterns.contains(&pattern) {
-                patterns.push(pattern);
+            let name = known_hosts_name(&host, address.port());
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
     }
-    format!("{} {}", patterns.join(","), key.trim())
+    names
+}
+
+/// What the gateway's certificate says beside its name: how this machine reaches it.
+pub(crate) fn other_names(listen: &[SocketAddr]) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned()];
+    for address in listen {
+        let name = reachable(address.ip()).to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// An address to connect to for one that is listened on.
@@ -88,11 +103,12 @@ mod tests {
     fn the_gateway_under_every_name_that_ssh_looks_for() {
         let listen = ["127.0.0.1:2222", "[::]:2222"].map(|address| address.parse().unwrap());
         assert_eq!(
-            gateway_line("ssh.berth.localhost", &listen, "ssh-ed25519 AAAA\n"),
-            "[ssh.berth.localhost]:2222,[localhost]:2222,[127.0.0.1]:2222,[::1]:2222 ssh-ed25519 AAAA"
+            gateway_names("ssh.berth.localhost", &listen),
+            ["[ssh.berth.localhost]:2222", "[localhost]:2222", "[127.0.0.1]:2222", "[::1]:2222"]
         );
+        assert_eq!(other_names(&listen), ["localhost", "127.0.0.1", "::1"]);
         let listen = ["0.0.0.0:22".parse().unwrap()];
-        assert_eq!(gateway_line("ssh.koding.com", &listen, "k"), "ssh.koding.com,localhost,127.0.0.1 k");
+        assert_eq!(gateway_names("ssh.koding.com", &listen), ["ssh.koding.com", "localhost", "127.0.0.1"]);
     }
 
     #[test]

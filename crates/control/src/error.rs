@@ -161,6 +161,26 @@ pub enum Error {
          backup; or delete that row, and a new key is made at the next start."
     )]
     UserCaDamaged,
+    /// A key that signs certificates of hosts cannot be read.
+    #[error(
+        "A key that signs certificates of hosts is damaged in the database (table host_cas). Restore the database from a \
+         backup; or delete that row, and a new key is made at the next start, which clients have to be told of."
+    )]
+    HostCaDamaged,
+    /// No key that signs certificates of hosts is meant by this.
+    #[error("There is no host CA {0}. See: berth admin host-ca list")]
+    NoSuchHostCa(String),
+    /// There is no place for another key that signs certificates of hosts.
+    #[error(
+        "There are {most} host CAs already: one that signs, and one before or after it. Remove one first."
+    )]
+    TooManyHostCas {
+        /// So many there can be.
+        most: usize,
+    },
+    /// The key that signs certificates of hosts cannot go.
+    #[error("This host CA signs. Have another one sign first: berth admin host-ca use FINGERPRINT")]
+    HostCaSigns,
     /// The store refused or failed. Nothing was changed.
     #[error(transparent)]
     Store(StoreError),
@@ -174,7 +194,10 @@ impl Error {
             Error::Paste(_) | Error::TooLong | Error::NoSite { .. } | Error::SmallerDisk { .. } => {
                 Kind::Invalid
             }
-            Error::NoSuchAccount(_) | Error::NoSuchKey { .. } | Error::NoSuchVm(_) => Kind::Missing,
+            Error::NoSuchAccount(_)
+            | Error::NoSuchKey { .. }
+            | Error::NoSuchVm(_)
+            | Error::NoSuchHostCa(_) => Kind::Missing,
             Error::NameTaken(_)
             | Error::AmbiguousKey { .. }
             | Error::Overruled(_)
@@ -182,6 +205,8 @@ impl Error {
             | Error::InUse(_)
             | Error::AlwaysOn(_)
             | Error::TooManyPorts { .. }
+            | Error::TooManyHostCas { .. }
+            | Error::HostCaSigns
             | Error::Rebuilding(_)
             | Error::BeingRemoved(_) => Kind::Conflict,
             Error::NotInScope(_) | Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
@@ -192,6 +217,7 @@ impl Error {
             | Error::NoRoomForDisk { .. }
             | Error::Engine { .. }
             | Error::UserCaDamaged
+            | Error::HostCaDamaged
             | Error::Store(_) => Kind::Unavailable,
         }
     }

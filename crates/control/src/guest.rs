@@ -1,8 +1,9 @@
-//! What a guest is told: its names, its account's keys and its host key.
+//! What a guest is told: its names, its account's keys, its host key and the certificate of that.
 
 use berth_engine::{EngineError, Guest};
-use berth_model::{AccountName, VmId, VmName};
+use berth_model::{AccountName, Secret, VmId, VmName};
 use berth_store::StoreError;
+use ssh_key::PrivateKey;
 use time::OffsetDateTime;
 use tracing::error;
 
@@ -12,13 +13,22 @@ use crate::supervisor::Tools;
 pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<Guest, EngineError> {
     let vm = tools.store.vm(name).await.map_err(broken)?;
     let vm = vm.filter(|vm| vm.id == id).ok_or(EngineError::Missing)?;
+    let names = tools.settings.domains.names_of(name);
     Ok(Guest {
         hostname: name.label(),
-        names: tools.settings.domains.names_of(name),
         user: name.owner.clone(),
         authorized_keys: authorized_keys(tools, id, &name.owner).await?,
+        host_certificate: certificate(tools, name, &names, &vm.host_key),
         host_key: vm.host_key,
+        names,
     })
+}
+
+/// The certificate by which clients know the guest; empty where it cannot be signed: they know it by its key then.
+fn certificate(tools: &Tools, name: &VmName, names: &[String], host_key: &Secret<String>) -> String {
+    let key = PrivateKey::from_openssh(host_key.expose()).ok();
+    let line = key.and_then(|key| tools.host_cas.certify(key.public_key(), &name.to_string(), names));
+    line.map(|line| line + "\n").unwrap_or_default()
 }
 
 /// The account's keys as the sshd of one of its guests reads them, and the authority whose certificates count there.

@@ -32,6 +32,7 @@ mod error;
 mod guest;
 mod health;
 mod history;
+mod host_ca;
 mod idle;
 mod keys;
 mod lifecycle;
@@ -91,6 +92,7 @@ pub use connections::ConnectionInfo;
 pub use error::{ConnectError, EntryError, Error, Kind, LoginError};
 pub use health::{Health, Warning};
 pub use history::{HISTORY, Sample};
+pub use host_ca::{HostCaChanges, HostCaInfo};
 pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use listing::{Page, TeamMember, VmCounts, VmRoom, VmsQuery};
@@ -107,8 +109,10 @@ pub use web_passkeys::PasskeyInfo;
 pub use web_password::{MAX_PASSWORD, MIN_PASSWORD, PasswordError};
 pub use web_session::{Client, NewSession, SESSION_LIFE, SessionInfo, WebLogin};
 pub use webauthn::{Assertion, NewCredential, PasskeyError};
+pub use why::span;
 
 use crate::{
+    host_ca::HostCas,
     metrics::Metrics,
     presence::Presence,
     revocation::Revocations,
@@ -144,6 +148,7 @@ impl Control {
             None => memory_of_the_host(&*engine).await,
         };
         let user_ca = UserCa::open(&store).await?;
+        let host_cas = HostCas::open(&store).await?;
         let tools = Arc::new(Tools {
             store: store.clone(),
             engine: engine.clone(),
@@ -153,6 +158,7 @@ impl Control {
             presence: Presence::new(settings.clock),
             metrics: Metrics::new(),
             user_ca,
+            host_cas,
         });
         let control = Arc::new(Self {
             since: settings.clock.now(),

@@ -45,6 +45,7 @@ use crate::{
     activity::Activity,
     disks::asked,
     history::History,
+    host_ca::HostCas,
     idle::{Use, UseKind},
     lifecycle::{Effect, Event, Refusal, State, step},
     metrics::Metrics,
@@ -73,6 +74,7 @@ pub(crate) struct Tools {
     pub(crate) presence: Presence,
     pub(crate) metrics: Metrics,
     pub(crate) user_ca: UserCa,
+    pub(crate) host_cas: HostCas,
 }
 
 /// The task's own state.

@@ -197,8 +197,9 @@ pub(crate) fn clock_time(at: OffsetDateTime, now: OffsetDateTime) -> String {
     words.unwrap_or_default()
 }
 
-/// A span of time in one unit, as a person would say it.
-pub(crate) fn span(length: time::Duration) -> String {
+/// A span of time in one unit, as a person would say it: `45 s`, `5 min`, `3 h`, `2 days`.
+#[must_use]
+pub fn span(length: time::Duration) -> String {
     let seconds = length.whole_seconds().max(0);
     match seconds {
         0..=1 => "1 s".to_owned(),

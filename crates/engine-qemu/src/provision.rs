@@ -83,12 +83,16 @@ pub fn tell_script(text: &str) -> String {
     FUNCTIONS.to_owned() + &set(&[("text", text.as_str())]) + TELL
 }
 
-/// The script that only replaces the account's keys in a guest that runs; it takes a few milliseconds.
+/// The script that only replaces the account's keys in a guest that runs, and the certificate of its host key where that is
+/// another one; it takes a few milliseconds.
 #[must_use]
 pub fn keys_script(guest: &Guest) -> String {
-    let variables =
-        [("user", guest.user.as_str()), ("authorized_keys", &whole_lines(&guest.authorized_keys))];
-    set(&variables) + KEYS
+    let variables = [
+        ("user", guest.user.as_str()),
+        ("authorized_keys", &whole_lines(&guest.authorized_keys)),
+        ("host_certificate", &whole_lines(&guest.host_certificate)),
+    ];
+    FUNCTIONS.to_owned() + &set(&variables) + KEYS
 }
 
 /// The script that grows the file system onto a disk of so many bytes, as soon as the guest sees it.
@@ -130,6 +134,7 @@ fn of(guest: &Guest) -> String {
         ("user", user),
         ("authorized_keys", &whole_lines(&guest.authorized_keys)),
         ("host_key", &whole_lines(guest.host_key.expose())),
+        ("host_certificate", &whole_lines(&guest.host_certificate)),
         ("page", &page),
     ])
 }
@@ -176,6 +181,7 @@ mod tests {
             user: "alice".parse::<AccountName>().unwrap(),
             authorized_keys: "ssh-ed25519 AAAA it's alice\n".to_owned(),
             host_key: Secret::new("-----BEGIN-----\nx\n-----END-----".to_owned()),
+            host_certificate: "ssh-ed25519-cert-v01@openssh.com AAAA it's vm-0".to_owned(),
         }
     }
 
@@ -218,12 +224,12 @@ mod tests {
         let script = script(&guest());
         let header = script.strip_suffix(BOOT).and_then(|rest| rest.strip_prefix(FUNCTIONS)).unwrap();
         let shown = run(&format!(
-            "{header}printf '%s|' \"$hostname\" \"$names\" \"$user\" \"$authorized_keys\" \"$host_key\""
+            "{header}printf '%s|' \"$hostname\" \"$names\" \"$user\" \"$authorized_keys\" \"$host_key\" \"$host_certificate\""
         ));
         assert_eq!(
             String::from_utf8(shown).unwrap(),
             "vm-0|vm-0.alice.koding.kd.io vm-0.alice.kd.io |alice|ssh-ed25519 AAAA it's alice\n|\
-             -----BEGIN-----\nx\n-----END-----\n|"
+             -----BEGIN-----\nx\n-----END-----\n|ssh-ed25519-cert-v01@openssh.com AAAA it's vm-0\n|"
         );
         assert!(header.contains("<h1>Hello from vm-0.alice.koding.kd.io</h1>"));
         assert!(
@@ -235,7 +241,7 @@ mod tests {
     #[test]
     fn no_keys_is_an_empty_file_and_not_an_empty_line() {
         let none = Guest { authorized_keys: "\n\n".to_owned(), ..guest() };
-        assert!(keys_script(&none).starts_with("user='alice'\nauthorized_keys=''\n"));
+        assert!(keys_script(&none).contains("\nuser='alice'\nauthorized_keys=''\n"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod tiers;
 
 use std::path::PathBuf;
 
-pub(crate) use record::{Record, Unusable, keys_hash};
+pub(crate) use record::{Record, Unusable, given_hash};
 pub(crate) use tiers::{
     Found, GivenUp, Restore, Settled, clear_leftovers, discard, end, end_is_undone, find, forget,
     fresh_memory, is_asleep, settle,

@@ -27,6 +27,8 @@ pub struct Guest {
     pub authorized_keys: String,
     /// The VM's ssh host key: an ed25519 private key in OpenSSH's format, kept across rebuilds.
     pub host_key: Secret<String>,
+    /// The certificate of that key for all of the VM's names, as a line of a `-cert.pub` file; empty for none.
+    pub host_certificate: String,
 }
 
 /// What becomes of the members' files when a VM gets a new disk.

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use berth_control::{Control, Login};
 use tokio::{
     net::TcpStream,
+    sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,7 +27,8 @@ const GOODBYE: Duration = Duration::from_millis(400);
 pub(crate) struct Common {
     pub(crate) control: Arc<Control>,
     pub(crate) settings: Arc<GatewaySettings>,
-    pub(crate) config: Arc<Config>,
+    /// It changes when the host CA does; a connection keeps the one that it began with.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -45,7 +47,8 @@ pub(crate) async fn serve(common: Arc<Common>, stream: TcpStream, from: SocketAd
         over: over.clone(),
     });
     let stream = Leash::new(stream, hand.clone());
-    let greeting = timeout_at(deadline, run_stream(common.config.clone(), stream, handler));
+    let config = common.config.borrow().clone();
+    let greeting = timeout_at(deadline, run_stream(config, stream, handler));
     let session = match common.shutdown.run_until_cancelled(greeting).await {
         Some(Ok(Ok(session))) => session,
         Some(Ok(Err(error))) => return debug!(%from, %error, "no ssh client"),

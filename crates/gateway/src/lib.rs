@@ -22,10 +22,12 @@
 
 mod admission;
 mod backlog;
+mod certificate;
 mod connection;
 mod early;
 mod host_key;
 mod leash;
+mod lobby;
 mod nc_words;
 mod progress;
 mod refusal;
@@ -36,6 +38,7 @@ mod splice;
 mod ssh;
 mod text;
 mod tunnel;
+mod words;
 
 pub use host_key::{HostKey, HostKeyError};
 pub use server::Gateway;

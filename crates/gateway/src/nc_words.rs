@@ -8,12 +8,13 @@
 //! is passed on), `-4` and `-6` have no meaning where no address is looked up, and the waiting times of `-w` and `-q`
 //! are not needed, since an ssh server ends its side by itself and a dead one is noticed.
 
-use crate::text::quoted;
+use crate::{
+    text::quoted,
+    words::{NotWords, split},
+};
 
 /// The longest command that is looked at: a host name has 253 characters at most.
 const MAX_LEN: usize = 1024;
-/// More words than any accepted command has.
-const MAX_WORDS: usize = 16;
 
 /// What an accepted command asks for. Neither is checked for sense: that is for control.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +36,8 @@ pub(crate) enum NotATunnel {
     TooLong,
     #[error("The command is not valid UTF-8.")]
     NotUtf8,
-    #[error("{0} cannot be used here: no shell reads this command.")]
-    ForAShell(String),
-    #[error("A quote in the command is not closed.")]
-    OpenQuote,
+    #[error(transparent)]
+    NotWords(#[from] NotWords),
     #[error("nc does not take {0} here, only -N, -q SECONDS and -w SECONDS.")]
     Option(String),
     #[error("nc needs a number of seconds after -{0}.")]
@@ -49,6 +48,12 @@ pub(crate) enum NotATunnel {
     NotAPort(String),
     #[error("nc takes a host and a port, and {0:?} is too much.")]
     TooMuch(String),
+}
+
+/// Whether a command begins as a tunnel does, whatever follows.
+pub(crate) fn is_nc(command: &[u8]) -> bool {
+    let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    matches!(words.next(), Some(b"nc" | b"netcat"))
 }
 
 /// Reads the command of an exec request.
@@ -111,77 +116,6 @@ fn is_seconds(value: &str) -> bool {
     (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Splits into words; inside quotes a blank is a character like others.
-fn split(text: &str) -> Result<Vec<String>, NotATunnel> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for c in text.chars() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            ('\'' | '"', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (' ' | '\t', None) => words.extend(word.take()),
-            (c, _) if means_more(c, quote) => return Err(NotATunnel::ForAShell(name(c))),
-            (c, _) => word.get_or_insert_default().push(c),
-        }
-        if words.len() > MAX_WORDS {
-            return Err(NotATunnel::TooMuch(quoted(words.last().map_or("", String::as_str))));
-        }
-    }
-    if quote.is_some() {
-        return Err(NotATunnel::OpenQuote);
-    }
-    words.extend(word);
-    Ok(words)
-}
-
-/// Whether a shell would do more with `c` than copy it, or a terminal more than show it.
-fn means_more(c: char, quote: Option<char>) -> bool {
-    match (c, quote) {
-        (c, _) if c.is_control() => true,
-        (_, Some('\'')) => false,
-        ('$' | '`' | '\\', _) => true,
-        (_, Some(_)) => false,
-        (c, None) => matches!(
-            c,
-            ';' | '&'
-                | '|'
-                | '<'
-                | '>'
-                | '('
-                | ')'
-                | '{'
-                | '}'
-                | '['
-                | ']'
-                | '*'
-                | '?'
-                | '~'
-                | '#'
-                | '!'
-                | '^'
-        ),
-    }
-}
-
-/// A character by its name, or as it looks.
-fn name(c: char) -> String {
-    match c {
-        '\n' | '\r' => "A line break".into(),
-        ';' => "A semicolon".into(),
-        '|' => "A pipe".into(),
-        '`' => "A backtick".into(),
-        '\\' => "A backslash".into(),
-        '$' => "A dollar sign".into(),
-        '&' => "An ampersand".into(),
-        c if c.is_control() => "A control character".into(),
-        c => format!("The character {c}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +166,7 @@ mod tests {
             ("nc ~ 22", "The character ~"),
             ("nc {a,b} 22", "The character {"),
         ] {
-            assert_eq!(parse(command.as_bytes()), Err(NotATunnel::ForAShell(named.into())), "{command}");
+            assert_eq!(parse(command.as_bytes()), Err(NotWords::ForAShell(named.into()).into()), "{command}");
         }
     }
 
@@ -240,7 +174,7 @@ mod tests {
     fn single_quotes_make_a_character_plain() {
         assert_eq!(parse(b"nc 'a;b$c' 22"), target("a;b$c", 22));
         assert_eq!(parse(b"nc 'a b' 22"), target("a b", 22));
-        assert_eq!(parse(b"nc 'a 22"), Err(NotATunnel::OpenQuote));
+        assert_eq!(parse(b"nc 'a 22"), Err(NotWords::OpenQuote.into()));
     }
 
     #[test]
@@ -320,7 +254,7 @@ mod tests {
         #[test]
         fn unquoted_shell_characters_are_never_accepted(before in "[a-z ]{0,5}", c in "[;&|<>(){}$`\\\\\n*?~#!^]", after in "[a-z ]{0,5}") {
             let command = format!("nc {before}{c}{after} 22");
-            prop_assert!(matches!(parse(command.as_bytes()), Err(NotATunnel::ForAShell(_))));
+            prop_assert!(matches!(parse(command.as_bytes()), Err(NotATunnel::NotWords(NotWords::ForAShell(_)))));
         }
     }
 }

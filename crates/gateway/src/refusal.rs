@@ -65,7 +65,6 @@ impl Refusal {
 /// What was asked of a session channel that this host does not do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    Shell,
     Subsystem(String),
     Command(NotATunnel),
 }
@@ -74,7 +73,6 @@ impl Asked {
     /// What this host is for and what to type instead, with the person's own VM.
     pub(crate) fn lines(&self, gateway: &str, account: &str, vm: Option<&VmInfo>) -> String {
         let what = match self {
-            Self::Shell => "This host is the way into your VMs and has no shell itself.".to_owned(),
             Self::Subsystem(name) if name == "sftp" => {
                 "This host is the way into your VMs and has no files itself.".to_owned()
             }
@@ -87,7 +85,7 @@ impl Asked {
             Self::Command(not_a_tunnel) => not_a_tunnel.to_string(),
         };
         let Some(vm) = vm else {
-            return format!("{what}\nYou have no VM yet: ask the operator of this server for one.\n");
+            return format!("{what}\nYou have no VM yet. Make one: new\n");
         };
         let (host, label) = (&vm.host, vm.name.label());
         let program = match self {
@@ -152,8 +150,8 @@ mod tests {
 
     #[test]
     fn without_a_vm_the_operator_is_named() {
-        let lines = Asked::Shell.lines("ssh.koding.com", "alice", None);
-        assert!(lines.starts_with("This host is the way into your VMs") && lines.ends_with("for one.\n"));
+        let lines = Asked::Subsystem("sftp".into()).lines("ssh.koding.com", "alice", None);
+        assert!(lines.starts_with("This host is the way into your VMs") && lines.ends_with("one: new\n"));
         let lines = Asked::Subsystem("x\u{1b}[2J".into()).lines("ssh.koding.com", "alice", None);
         assert!(!lines.contains('\u{1b}'));
     }

@@ -3,17 +3,20 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use berth_control::Control;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
     admission::Admission,
+    certificate::Identity,
     connection::{self, Common},
     host_key::HostKey,
     refusal::words,
     settings::GatewaySettings,
-    ssh,
 };
 
 /// How long accepting pauses after the system could not (no more file descriptors, no memory): at first and at most.
@@ -36,12 +39,18 @@ impl Gateway {
     ) {
         let tasks = TaskTracker::new();
         let door = Admission::new(settings.max_unauthenticated, settings.max_unauthenticated_per_source);
+        let identity = Identity::new(control.clone(), host_key, &settings);
+        let (configs, config) = watch::channel(identity.config());
         let common = Arc::new(Common {
             control,
             settings: Arc::new(settings),
-            config: Arc::new(ssh::config(&host_key)),
+            config,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
+        });
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let _ends_only_so = stop.run_until_cancelled(identity.follow(configs)).await;
         });
         for listener in listeners {
             let (common, door) = (common.clone(), door.clone());

@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
-use berth_control::LinkFor;
-
 use crate::{
-    nc_words,
+    lobby, nc_words,
     refusal::{Asked, status},
-    ssh::{Incoming, Reader, Seat, Writer},
-    text::for_terminal,
+    ssh::{Gone, Incoming, Reader, Seat, Writer},
+    text::{for_terminal, plain},
     tunnel,
 };
-
-/// The command that makes a link to the website.
-const LOG_IN: &[u8] = b"login";
 
 /// How long a client may take to take a text.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,10 +27,39 @@ impl Person {
         let _ = self.writer.stderr(text).await;
     }
 
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.has_terminal
+    }
+
+    /// Writes `text` to stdout, without anything that a terminal acts on.
+    pub(crate) async fn say(&self, text: &str) -> Result<(), Gone> {
+        let text = plain(text);
+        self.draw(if self.has_terminal { for_terminal(&text) } else { text }).await
+    }
+
+    /// The same to stderr.
+    pub(crate) async fn complain(&self, text: &str) -> Result<(), Gone> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let saying = tokio::time::timeout(PATIENCE, self.tell(plain(text)));
+        saying.await.map_err(|_| Gone)
+    }
+
+    /// Writes bytes for the terminal as they are.
+    pub(crate) async fn draw(&self, bytes: String) -> Result<(), Gone> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        tokio::time::timeout(PATIENCE, self.writer.data(bytes.into())).await.map_err(|_| Gone)?
+    }
+
     /// Says `text` and ends the session. The client's end of the channel must not be waited for any more.
     pub(crate) async fn leave(&self, text: String, status: u32) {
         let _ = tokio::time::timeout(PATIENCE, async {
-            self.tell(text).await;
+            if !text.is_empty() {
+                self.tell(text).await;
+            }
             let _ = self.writer.exit_status(status).await;
             let _ = self.writer.eof().await;
         })
@@ -44,41 +68,29 @@ impl Person {
     }
 }
 
-/// Prints a link that logs the owner of the key in on the website.
-async fn log_in_link(seat: &Seat, person: &Person) {
-    let made = seat.control.acting(seat.login.actor()).make_link(seat.login.account(), LinkFor::LogIn).await;
-    match made {
-        Ok(link) => {
-            let line = format!("{}{}", link.expose(), if person.has_terminal { "\r\n" } else { "\n" });
-            let _ = tokio::time::timeout(PATIENCE, person.writer.data(line.into())).await;
-            let account = seat.login.account();
-            let text = format!(
-                "Whoever opens this link within ten minutes is logged in as {account}. It works once.\n"
-            );
-            person.leave(text, status::DONE).await;
-        }
-        Err(error) => person.leave(format!("{error}\n"), status::UNAVAILABLE).await,
-    }
-}
-
 /// Waits for the one request that starts something and does it.
 pub(crate) async fn run(seat: Seat, mut reader: Reader, writer: Writer) {
-    let mut has_terminal = false;
+    let mut columns = None;
     let asked = loop {
         match reader.next().await {
             None => return,
-            Some(Incoming::Pty) => has_terminal = true,
+            Some(Incoming::Pty { columns: wide } | Incoming::Window { columns: wide }) => {
+                columns = Some(wide)
+            }
             // There is nothing to be fed yet.
             Some(Incoming::Data(_) | Incoming::Eof) => {}
-            Some(Incoming::Shell) => break Asked::Shell,
+            Some(Incoming::Shell) => {
+                let person = Person { writer, has_terminal: columns.is_some() };
+                return lobby::shell(seat, reader, person, columns).await;
+            }
             Some(Incoming::Subsystem(name)) => break Asked::Subsystem(name),
-            Some(Incoming::Exec(command)) if command.trim_ascii() == LOG_IN => {
-                drop(reader);
-                return log_in_link(&seat, &Person { writer, has_terminal }).await;
+            Some(Incoming::Exec(command)) if !nc_words::is_nc(&command) => {
+                let person = Person { writer, has_terminal: columns.is_some() };
+                return lobby::exec(seat, reader, person, &command, columns).await;
             }
             Some(Incoming::Exec(command)) => match nc_words::parse(&command) {
                 Ok(target) => {
-                    let person = Person { writer, has_terminal };
+                    let person = Person { writer, has_terminal: columns.is_some() };
                     return tunnel::by_exec(seat, reader, person, target).await;
                 }
                 Err(not_a_tunnel) => break Asked::Command(not_a_tunnel),
@@ -90,5 +102,5 @@ pub(crate) async fn run(seat: Seat, mut reader: Reader, writer: Writer) {
     let account = seat.login.account();
     let vms = seat.control.vms(Some(account)).await.unwrap_or_default();
     let text = asked.lines(&seat.settings.address, account.as_str(), vms.first());
-    Person { writer, has_terminal }.leave(text, status::USAGE).await;
+    Person { writer, has_terminal: columns.is_some() }.leave(text, status::USAGE).await;
 }

@@ -8,6 +8,12 @@ pub struct GatewaySettings {
     /// The gateway's own address as people type it after `@`, with the port where that is not 22: `ssh.koding.com`,
     /// `localhost:2222`. It stands in texts that say what to type.
     pub address: String,
+    /// Its host name.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What else it is reached by: names and addresses. Its certificate has them too.
+    pub other_names: Vec<String>,
     /// How long a client may take to log in.
     pub login_grace: Duration,
     /// Connections that have not logged in yet: all of them.
@@ -17,11 +23,15 @@ pub struct GatewaySettings {
 }
 
 impl GatewaySettings {
-    /// The limits of the design, for a gateway that is reached at `address`.
+    /// The limits of the design, for a gateway that is reached at this host name and port.
     #[must_use]
-    pub fn new(address: impl Into<String>) -> Self {
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        let host = host.into();
         Self {
-            address: address.into(),
+            address: if port == 22 { host.clone() } else { format!("{host}:{port}") },
+            host,
+            port,
+            other_names: vec![],
             login_grace: Duration::from_secs(20),
             max_unauthenticated: 1024,
             max_unauthenticated_per_source: 256,

@@ -114,7 +114,8 @@ impl Upstream {
             Incoming::Eof => self.ended = true,
             // A session starts one thing; whatever else is asked has been refused already.
             Incoming::Data(_)
-            | Incoming::Pty
+            | Incoming::Pty { .. }
+            | Incoming::Window { .. }
             | Incoming::Shell
             | Incoming::Exec(_)
             | Incoming::Subsystem(_) => {}

@@ -15,11 +15,13 @@
 //! | [`key`] | what people paste | [`PastedKey`]: [`PublicKey`], [`KeyOptions`], comment |
 //! | [`title`] | what a person calls a VM | [`Title`] |
 //! | [`secret`] | | [`Secret`], which no log can print |
+//! | [`ssh_config`] | | what a member's ssh has to be told |
 
 pub mod host;
 pub mod key;
 pub mod name;
 pub mod secret;
+pub mod ssh_config;
 pub mod title;
 pub mod vm;
 

@@ -134,6 +134,8 @@ words! {
         VmPort = "vm_port",
         /// A terminal in a VM was opened, or found again, on the website.
         TerminalOpened = "terminal_opened",
+        /// A key that signs certificates of hosts was added, put to use or removed: the detail says which of them.
+        HostCa = "host_ca",
     }
 }
 

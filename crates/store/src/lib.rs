@@ -33,6 +33,7 @@ mod convert;
 mod disks;
 mod error;
 mod hash;
+mod host_cas;
 mod ids;
 mod keys;
 mod limits;
@@ -56,6 +57,7 @@ pub use audit::{AUDIT_PAGE, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, 
 pub use disks::Rebuild;
 pub use error::StoreError;
 pub use hash::{SecretHash, SecretHashError};
+pub use host_cas::{HostCaRow, MAX_HOST_CAS};
 pub use keys::{KeyId, KeyRow, LastUse, MAX_KEYS, NewKey};
 pub use limits::{Limit, Limits, OwnLimits};
 pub use links::{Invitation, LinkId, LinkPurpose, LinkRow, MAX_INVITATIONS, MAX_LINKS, NewLink};

@@ -20,6 +20,7 @@ fn guest() -> Guest {
         names: vec!["vm-0.alice.koding.kd.io".into()],
         user: "alice".parse().expect("a name"),
         authorized_keys: String::new(),
+        host_certificate: String::new(),
         host_key: Secret::new(String::new()),
     }
 }

@@ -49,7 +49,7 @@ impl Desk {
                 let name = account(&name)?;
                 host.remove_account(&name).await?;
                 tracing::info!(account = %name, "account removed");
-                self.vms_changed().await;
+                self.rewrite_known_hosts().await;
                 Answer::Removed { name: name.to_string() }
             }
             Request::AccountWayIn { name } => Answer::WayIn(self.way_in(&account(&name)?).await?),
@@ -84,6 +84,25 @@ impl Desk {
                 Answer::Invited { invitation, address: address.expose().clone() }
             }
             Request::Audit { query } => Answer::Audit(host.audit(&audit_query(query)?).await?),
+            Request::HostCaList {} => Answer::HostCas(self.control.host_cas()),
+            Request::HostCaAdd {} => {
+                let all = host.add_host_ca().await?;
+                tracing::info!("host CA added");
+                self.rewrite_known_hosts().await;
+                Answer::HostCas(all)
+            }
+            Request::HostCaUse { fingerprint } => {
+                let all = host.use_host_ca(&fingerprint).await?;
+                tracing::info!(%fingerprint, "host CA signs");
+                self.rewrite_known_hosts().await;
+                Answer::HostCas(all)
+            }
+            Request::HostCaRemove { fingerprint } => {
+                let all = host.remove_host_ca(&fingerprint).await?;
+                tracing::info!(%fingerprint, "host CA removed");
+                self.rewrite_known_hosts().await;
+                Answer::HostCas(all)
+            }
             Request::KeyAdd { account: name, pasted, label } => {
                 let name = account(&name)?;
                 let keys = host.add_keys(&name, &pasted, label.as_deref()).await?;
@@ -101,7 +120,7 @@ impl Desk {
             Request::VmAdd { account: name } => {
                 let vm = host.add_vm(&account(&name)?).await?;
                 tracing::info!(vm = %vm.name, "VM added");
-                self.vms_changed().await;
+                self.rewrite_known_hosts().await;
                 Answer::Vm(vm)
             }
             Request::VmList { account: None } => Answer::Vms(host.vms(None).await?),
@@ -160,7 +179,7 @@ impl Desk {
                 let vm = self.find_vm(&vm).await?;
                 host.remove_vm(&vm).await?;
                 tracing::info!(%vm, "VM removed");
-                self.vms_changed().await;
+                self.rewrite_known_hosts().await;
                 Answer::Removed { name: vm.to_string() }
             }
             Request::VmLog { vm } => {
@@ -174,7 +193,7 @@ impl Desk {
     pub(crate) async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.control.vm_changes();
         while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
-            self.vms_changed().await;
+            self.rewrite_known_hosts().await;
         }
     }
 
@@ -241,7 +260,7 @@ impl Desk {
     }
 
     /// A known_hosts file that is behind is an annoyance and no reason to fail what was done.
-    async fn vms_changed(&self) {
+    async fn rewrite_known_hosts(&self) {
         if let Err(error) = self.known_hosts.rewrite(&self.control).await {
             tracing::warn!(error = %format!("{error:#}"), "known_hosts could not be written");
         }

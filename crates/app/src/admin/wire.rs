@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use berth_control::{
-    AccountInfo, AddedKey, AuditId, AuditInfo, Grown, Home, InvitationInfo, KeyInfo, Kind, Limits, LinkFor,
-    OwnLimits, Role, Status, VmInfo, WebError,
+    AccountInfo, AddedKey, AuditId, AuditInfo, Grown, Home, HostCaInfo, InvitationInfo, KeyInfo, Kind,
+    Limits, LinkFor, OwnLimits, Role, Status, VmInfo, WebError,
 };
 use berth_model::VmName;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,14 @@ pub(crate) enum Request {
     AccountInvite { name: Option<String>, role: Role, note: String },
     /// A page of the audit trail.
     Audit { query: AuditSearch },
+    /// The keys that sign certificates of hosts.
+    HostCaList {},
+    /// Makes the next one.
+    HostCaAdd {},
+    /// Has one of them sign.
+    HostCaUse { fingerprint: String },
+    /// Forgets one that does not.
+    HostCaRemove { fingerprint: String },
     /// Adds the keys in a paste.
     KeyAdd { account: String, pasted: String, label: Option<String> },
     /// The keys of an account.
@@ -113,6 +121,10 @@ impl Request {
             | Self::AccountLink { .. }
             | Self::AccountInvite { .. }
             | Self::Audit { .. }
+            | Self::HostCaList {}
+            | Self::HostCaAdd {}
+            | Self::HostCaUse { .. }
+            | Self::HostCaRemove { .. }
             | Self::KeyAdd { .. }
             | Self::KeyList { .. }
             | Self::KeyRemove { .. }
@@ -197,6 +209,8 @@ pub(crate) enum Answer {
         address: String,
     },
     Audit(Vec<AuditInfo>),
+    /// The one that signs first.
+    HostCas(Vec<HostCaInfo>),
     AddedKeys {
         keys: Vec<AddedKey>,
         /// The running VMs whose guests have not taken the change.

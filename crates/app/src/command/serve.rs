@@ -32,7 +32,7 @@ use crate::{
     },
     config::Config,
     https::Asker,
-    known_hosts::{KnownHosts, reachable},
+    known_hosts::{KnownHosts, other_names, reachable},
     logging,
     state::{Lock, StateDir},
 };
@@ -165,9 +165,10 @@ fn spawn(
     tasks: &TaskTracker,
 ) -> anyhow::Result<Lock> {
     let domains = &control.settings().domains;
+    let ssh_port = doors.ssh_port();
     let site = berth_web::Site {
         domains: domains.clone(),
-        ssh_port: doors.ssh_port(),
+        ssh_port,
         gateway_fingerprint: fingerprint(&doors.host_key)?,
         metrics_on_loopback: config.http.metrics_on_loopback,
     };
@@ -186,11 +187,10 @@ fn spawn(
         tracing::info!(address = %listener.local_addr()?, "listening for http");
         tasks.spawn(berth_web::serve(listener, plain.clone(), stop.clone()));
     }
-    let address = match doors.ssh_addresses.first().map_or(22, SocketAddr::port) {
-        22 => domains.gateway_host(),
-        port => format!("{}:{port}", domains.gateway_host()),
+    let settings = GatewaySettings {
+        other_names: other_names(&doors.ssh_addresses),
+        ..GatewaySettings::new(domains.gateway_host(), ssh_port)
     };
-    let settings = GatewaySettings::new(address);
     tasks.spawn(Gateway::serve(Arc::clone(control), doors.ssh, doors.host_key, settings, stop.clone()));
     let desk = Arc::new(desk);
     tasks.spawn(Arc::clone(&desk).follow(stop.clone()));

@@ -1,7 +1,7 @@
 # Makes a freshly booted guest the VM of one account. Run as root by /bin/sh through the guest agent after every boot, as
 # early as the agent answers, beside the rest of the boot, and in every guest that has just been forked. Any number of runs
 # has the effect of one.
-# What comes before it has set: hostname, names, user, authorized_keys, host_key, page and units.
+# What comes before it has set: hostname, names, user, authorized_keys, host_key, host_certificate, page and units.
 
 [ -d /run/berth/keys ] || mkdir -p /run/berth/keys
 
@@ -68,13 +68,16 @@ fi
 
 # Keys, then sshd: nobody meets an sshd that does not know them yet.
 put "/run/berth/keys/$user" "$authorized_keys"
-slurp /etc/ssh/ssh_host_ed25519_key
-if [ "$text" = "$host_key" ]; then
-    systemctl --no-block start $units
-else
-    (umask 077; put /etc/ssh/ssh_host_ed25519_key "$host_key")
-    systemctl --no-block reload-or-restart $units
+verb=start
+if certify; then
+    verb=reload-or-restart
 fi
+slurp /etc/ssh/ssh_host_ed25519_key
+if [ "$text" != "$host_key" ]; then
+    (umask 077; put /etc/ssh/ssh_host_ed25519_key "$host_key")
+    verb=reload-or-restart
+fi
+systemctl --no-block $verb $units
 
 # What nobody waits for: the public half of the host key, and the file system's growth when the disk has grown.
 (

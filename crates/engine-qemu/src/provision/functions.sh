@@ -16,8 +16,7 @@ slurp() {
 
 # put FILE TEXT: the file has the new text or the old one, never half of it.
 put() {
-    printf '%s' "$2" >"$1.new"
-    mv -f "$1.new" "$1"
+    printf '%s' "$2" >"$1.new" && mv -f "$1.new" "$1"
 }
 
 # entry FILE NAME: the line of a passwd or group file, in $found.
@@ -27,6 +26,17 @@ entry() {
         case "$line" in "$2":*) found=$line; return 0 ;; esac
     done <"$1"
     return 1
+}
+
+# certify: sshd shows $host_certificate beside its key from its next start or reload on. Fails where it did so before.
+certify() {
+    [ -n "$host_certificate" ] || return 1
+    slurp /etc/ssh/ssh_host_ed25519_key-cert.pub
+    [ "$text" != "$host_certificate" ] || [ ! -f /etc/ssh/sshd_config.d/51-berth-certificate.conf ] || return 1
+    put /etc/ssh/ssh_host_ed25519_key-cert.pub "$host_certificate" &&
+        put /etc/ssh/sshd_config.d/51-berth-certificate.conf "# Written by Berth; changes are lost.
+HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
+"
 }
 
 # make_home DIR: as a member finds it. Others may pass through it, as the web server must to reach ~/Web, but not look

@@ -1,6 +1,7 @@
-# Replaces the keys that Berth lets in. What comes before it has set: user and authorized_keys.
-set -eu
-umask 022
+# Replaces the keys that Berth lets in, and the certificate of sshd's own where that is another one. What comes before it has
+# set: user, authorized_keys and host_certificate.
 [ -d /run/berth/keys ] || mkdir -p /run/berth/keys
-printf '%s' "$authorized_keys" >"/run/berth/keys/$user.new"
-mv -f "/run/berth/keys/$user.new" "/run/berth/keys/$user"
+put "/run/berth/keys/$user" "$authorized_keys"
+if certify; then
+    systemctl --no-block reload ssh.service
+fi

@@ -76,11 +76,11 @@ impl BringUp {
         }
     }
 
-    /// A guest that has slept has all that it needs, but for keys that were set meanwhile. An agent that does not answer
-    /// does not keep people out of their VM.
+    /// A guest that has slept has all that it needs, but for keys that were set meanwhile and another certificate of its
+    /// host key. An agent that does not answer does not keep people out of their VM.
     async fn give_what_is_new(&self) {
         let Some(guest) = &self.guest else { return };
-        let wanted = sleep::keys_hash(&guest.authorized_keys);
+        let wanted = sleep::given_hash(guest);
         if self.desk.given.borrow().as_ref() == Some(&wanted) {
             return;
         }
@@ -104,7 +104,7 @@ impl BringUp {
             // One to fork from: nobody connects to it.
             return self.have_run(TEMPLATE_WITHIN, provision::template_script).await;
         };
-        let given = sleep::keys_hash(&guest.authorized_keys);
+        let given = sleep::given_hash(&guest);
         self.desk.given.send_replace(None);
         if self.unclaimed.exists() {
             let script = || provision::fork_script(&guest, &rand::random(), SystemTime::now());

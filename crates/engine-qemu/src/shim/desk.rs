@@ -44,7 +44,7 @@ pub(super) struct Desk {
     pub(super) commands: mpsc::Sender<Command>,
     /// What the next boot or wake puts into the guest; nothing is known for a VM that sleeps since before this shim.
     pub(super) guest: watch::Sender<Option<Arc<Guest>>>,
-    /// [`sleep::keys_hash`] of what it has; `None` when that is not known.
+    /// [`sleep::given_hash`] of what it has; `None` when that is not known.
     pub(super) given: watch::Sender<Option<String>>,
     pub(super) agent: Arc<Mutex<Agent>>,
     pub(super) network: Network,
@@ -99,7 +99,7 @@ impl Desk {
     ) -> Result<(), super::agent::AgentError> {
         self.given.send_replace(None);
         agent.run(&provision::keys_script(guest), SCRIPT_WITHIN).await?;
-        self.given.send_replace(Some(sleep::keys_hash(&guest.authorized_keys)));
+        self.given.send_replace(Some(sleep::given_hash(guest)));
         Ok(())
     }
 

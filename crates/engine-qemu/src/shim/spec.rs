@@ -43,6 +43,9 @@ pub(crate) struct GuestSpec {
     user: AccountName,
     authorized_keys: String,
     host_key: String,
+    /// A server that is older than this shim does not say it.
+    #[serde(default)]
+    host_certificate: String,
 }
 
 impl std::fmt::Debug for GuestSpec {
@@ -59,14 +62,16 @@ impl From<&Guest> for GuestSpec {
             user: guest.user.clone(),
             authorized_keys: guest.authorized_keys.clone(),
             host_key: guest.host_key.expose().clone(),
+            host_certificate: guest.host_certificate.clone(),
         }
     }
 }
 
 impl From<GuestSpec> for Guest {
     fn from(spec: GuestSpec) -> Self {
-        let GuestSpec { hostname, names, user, authorized_keys, host_key } = spec;
-        Self { hostname, names, user, authorized_keys, host_key: Secret::new(host_key) }
+        let GuestSpec { hostname, names, user, authorized_keys, host_key, host_certificate } = spec;
+        let host_key = Secret::new(host_key);
+        Self { hostname, names, user, authorized_keys, host_key, host_certificate }
     }
 }
 

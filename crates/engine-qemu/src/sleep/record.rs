@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use berth_engine::Guest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -35,7 +36,7 @@ pub(crate) struct Record {
     pub(crate) fork: bool,
     /// Seconds since 1970.
     slept_at: u64,
-    /// [`keys_hash`] of what the guest has; `None` when that is not known.
+    /// [`given_hash`] of what the guest has; `None` when that is not known.
     pub(crate) keys: Option<String>,
 }
 
@@ -185,6 +186,7 @@ impl Record {
 }
 
 /// Stands for what the guest was given, so that a wake can tell whether it has to be given anything.
-pub(crate) fn keys_hash(authorized_keys: &str) -> String {
-    Sha256::digest(authorized_keys.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+pub(crate) fn given_hash(guest: &Guest) -> String {
+    let given = [guest.authorized_keys.as_str(), guest.host_certificate.as_str()].join("\0");
+    Sha256::digest(given.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -57,6 +57,7 @@ impl Bench {
             user: "alice".parse().expect("a name"),
             authorized_keys: member,
             host_key: Secret::new(fs::read_to_string(ssh.file("host")).expect("the key is made")),
+            host_certificate: String::new(),
         };
         let spec = VmSpec { cpus: 2, memory: 768 << 20, disk: image::DISK_SIZE };
         let memory = tempfile::Builder::new().prefix("berth").tempdir_in("/dev/shm").expect("a tmpfs");

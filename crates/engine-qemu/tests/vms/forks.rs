@@ -90,6 +90,7 @@ async fn somebody_else(bench: &Bench) -> Guest {
         user: "bob".parse().expect("a name"),
         authorized_keys: bench.guest.authorized_keys.clone(),
         host_key: Secret::new(fs::read_to_string(bench.ssh.file("host-of-bob")).expect("the key is made")),
+        host_certificate: String::new(),
     }
 }
 

@@ -21,7 +21,14 @@ pub(crate) enum Incoming {
     Data(Bytes),
     /// No more data will come.
     Eof,
-    Pty,
+    /// A terminal, so many columns wide; 0 where that is not said.
+    Pty {
+        columns: u32,
+    },
+    /// The terminal is so wide now.
+    Window {
+        columns: u32,
+    },
     Shell,
     Exec(Vec<u8>),
     Subsystem(String),
@@ -55,7 +62,8 @@ impl Reader {
                 ChannelMsg::Data { data } => Incoming::Data(data),
                 ChannelMsg::Eof => Incoming::Eof,
                 ChannelMsg::Close => return None,
-                ChannelMsg::RequestPty { .. } => Incoming::Pty,
+                ChannelMsg::RequestPty { col_width, .. } => Incoming::Pty { columns: col_width },
+                ChannelMsg::WindowChange { col_width, .. } => Incoming::Window { columns: col_width },
                 ChannelMsg::RequestShell { .. } => Incoming::Shell,
                 ChannelMsg::Exec { command, .. } => Incoming::Exec(command),
                 ChannelMsg::RequestSubsystem { name, .. } => Incoming::Subsystem(name),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use russh::{
     MethodKind, MethodSet, Preferred, SshId, cipher, kex,
-    keys::{Algorithm, EcdsaCurve, HashAlg},
+    keys::{Algorithm, Certificate, EcdsaCurve, HashAlg},
     mac,
     server::Config,
 };
@@ -62,8 +62,10 @@ const CIPHERS: &[cipher::Name] = &[
 
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
-/// What russh is told for every connection.
-pub(crate) fn config(host_key: &HostKey) -> Config {
+/// What russh is told for every connection. `certificate` is a line of a `-cert.pub` file, and is shown to
+/// clients that take one.
+pub(crate) fn config(host_key: &HostKey, certificate: Option<&str>) -> Config {
+    let certificate = certificate.and_then(|line| Certificate::from_openssh(line).ok());
     Config {
         server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-Berth_", env!("CARGO_PKG_VERSION")))),
         methods: methods(),
@@ -72,6 +74,7 @@ pub(crate) fn config(host_key: &HostKey) -> Config {
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: MAX_FAILURES,
         keys: vec![host_key.private_key()],
+        certificates: certificate.into_iter().collect(),
         window_size: WINDOW,
         maximum_packet_size: 32 * 1024,
         channel_buffer_size: 32,

@@ -24,7 +24,7 @@ use super::{
     config::MAX_CHANNELS,
     login::{Door, reject},
 };
-use crate::{backlog::Flow, leash::Hand, refusal::words, session, settings::GatewaySettings, tunnel};
+use crate::{backlog::Flow, leash::Hand, lobby, refusal::words, session, settings::GatewaySettings, tunnel};
 
 /// The channels that one connection may open in its life. russh keeps some kilobytes of each that was closed from this
 /// side until the connection ends, so without an end a client could have all memory.
@@ -35,6 +35,10 @@ pub(crate) struct Client {
     pub(crate) control: Arc<Control>,
     pub(crate) settings: Arc<GatewaySettings>,
     pub(crate) login: Login,
+    /// The client's program, as it says.
+    pub(crate) program: lobby::Client,
+    /// Keys that were refused before the right one.
+    pub(crate) refused_keys: usize,
     pub(crate) flow: Arc<Flow>,
     channels: AtomicUsize,
 }
@@ -177,12 +181,14 @@ impl russh::server::Handler for Handler {
         Ok(self.door.last_words(response.is_some()))
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
         let login = self.door.login().cloned().ok_or(Error::NotAuthenticated)?;
         self.client = Some(Arc::new(Client {
             control: self.around.control.clone(),
             settings: self.around.settings.clone(),
             login: login.clone(),
+            program: lobby::Client::of(session.remote_sshid()),
+            refused_keys: self.door.refused(),
             flow: self.flow.clone(),
             channels: AtomicUsize::new(0),
         }));
@@ -290,7 +296,7 @@ impl russh::server::Handler for Handler {
         _modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
-        // There is no terminal, but a client that is refused one says so in words that mean nothing to the person.
+        // The lobby has a terminal. A client that is refused one says so in words that mean nothing to the person.
         session.channel_success(channel)
     }
 

@@ -46,6 +46,11 @@ impl Door {
         self.login.as_ref()
     }
 
+    /// How many keys were refused.
+    pub(super) fn refused(&self) -> usize {
+        self.failed
+    }
+
     /// A key without a signature.
     pub(super) async fn offered(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
         match key_of(key, algorithm) {

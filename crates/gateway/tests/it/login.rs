@@ -236,5 +236,5 @@ async fn the_key_gives_a_link_to_the_website() {
     let client = berth_control::Client { address: [192, 0, 2, 1].into(), user_agent: "" };
     let session = world.control.log_in_by_link(&berth_model::Secret::new(token), client).await.unwrap();
     assert_eq!(session.login.account().as_str(), "alice");
-    assert_eq!(world.ssh(&["gateway", "login bob"], b"").await.status, Some(64));
+    assert_eq!(world.ssh(&["gateway", "login bob"], b"").await.status, Some(2));
 }

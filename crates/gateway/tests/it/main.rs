@@ -5,9 +5,11 @@
 mod early;
 mod guest;
 mod limits;
+mod lobby;
 mod login;
 mod protocol;
 mod refusals;
 mod sleep;
+mod trust;
 mod tunnels;
 mod world;

@@ -115,6 +115,7 @@ async fn requests_are_answered_each_by_its_own() {
     channel.agent_forward(true).await.unwrap();
     channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
     channel.request_shell(true).await.unwrap();
+    channel.data_bytes("why nobody\rexit\r").await.unwrap();
     let mut answers = Vec::new();
     let mut status = None;
     while let Some(message) = channel.wait().await {
@@ -126,7 +127,7 @@ async fn requests_are_answered_each_by_its_own() {
         }
     }
     assert_eq!(answers, [false, false, false, true, true]);
-    assert_eq!(status, Some(64));
+    assert_eq!(status, Some(1), "that of the last command");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,28 +80,15 @@ async fn no_shell_reads_a_command() {
         ["id", "sh -c 'nc alice.kd.io 22'", "scp -t /tmp", "rsync --server . /", "git-upload-pack 'x'"]
     {
         let done = world.ssh(&["gateway", command], b"").await;
-        assert_eq!(done.status, Some(64), "{command}");
-        let said = format!("This host is the way into your VMs and has no command {command:?}.\n{HINT}\n");
+        assert_eq!(done.status, Some(2), "{command}");
+        let said = format!(
+            "This host is the way into your VMs and has no command {command:?}.\n{HINT}\n\
+             For what this host does itself, type: help\n"
+        );
         assert_eq!(done.stderr, said, "{command}");
     }
     let done = world.ssh(&["gateway", "\u{1b}]0;owned\u{7}"], b"").await;
     assert!(!done.stderr.contains('\u{1b}'), "escapes are not said back: {:?}", done.stderr);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shell_is_refused_with_what_to_type() {
-    let world = World::new().await;
-    let said = format!("This host is the way into your VMs and has no shell itself.\n{HINT}\n");
-    let done = world.ssh(&["-T", "gateway"], b"").await;
-    assert_eq!((done.status, done.stderr.as_str()), (Some(64), said.as_str()));
-    // With a terminal the lines end as a raw terminal needs it.
-    let done = world.ssh(&["-tt", "gateway"], b"").await;
-    assert_eq!((done.status, done.stdout.as_slice()), (Some(64), b"".as_slice()));
-    assert!(done.stderr.starts_with(&said.replace('\n', "\r\n")), "{:?}", done.stderr);
-
-    world.control.remove_vm(&"vm-0.alice.koding".parse().unwrap()).await.unwrap();
-    let done = world.ssh(&["-T", "gateway"], b"").await;
-    assert!(done.stderr.ends_with("You have no VM yet: ask the operator of this server for one.\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,7 @@ impl World {
             gateway.port(),
             ssh.file("id").display()
         ));
-        let mut limits = GatewaySettings::new("ssh.koding.com");
+        let mut limits = GatewaySettings::new("ssh.koding.com", 22);
         change_limits(&mut limits);
         let shutdown = CancellationToken::new();
         let serving = Gateway::serve(control.clone(), vec![listener], host_key, limits, shutdown.clone());

@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod disks;
+mod host_cas;
 mod keys;
 mod limits;
 mod log_in;

@@ -11,7 +11,8 @@ const LOG_IN: &str = "
     VALUES (1, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'log_in', 'alice', 0, 1);
     INSERT INTO tokens (id, account, label, token_hash, scopes, made_at)
     VALUES (1, 'alice', 'ci', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'vms:read', 0);
-    INSERT INTO audit (id, at, kind, way, subject, detail, last_at) VALUES (1, 0, 'log_in', 'ssh', '', '', 0)";
+    INSERT INTO audit (id, at, kind, way, subject, detail, last_at) VALUES (1, 0, 'log_in', 'ssh', '', '', 0);
+    INSERT INTO host_cas (id, private_key, signs, made_at) VALUES (1, 'a', 1, 0), (2, 'b', 0, 0)";
 
 /// Each is one change of a sound database to an impossible one.
 const IMPOSSIBLE: &[&str] = &[
@@ -76,6 +77,9 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE audit SET times = 0",
     "UPDATE audit SET last_at = -1",
     "UPDATE audit SET actor = ''",
+    "UPDATE host_cas SET signs = 2 WHERE id = 2",
+    "UPDATE host_cas SET signs = 1 WHERE id = 2",
+    "UPDATE host_cas SET private_key = ''",
     "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 22, 'public', 0 FROM vms",
     "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 65536, 'public', 0 FROM vms",
     "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 80, 'everybody', 0 FROM vms",

@@ -25,6 +25,7 @@ fn bench() -> Bench {
         user: "alice".parse().unwrap(),
         authorized_keys: String::new(),
         host_key: Secret::new(String::new()),
+        host_certificate: String::new(),
     };
     let desk = Desk {
         observed: seen,
