@@ -19,8 +19,8 @@ pub(crate) use self::{
     host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
     vm::{
-        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, SnoozeArgs,
-        StartVmArgs, Switch, VmArgs, VmCommand,
+        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, ShareVmArgs,
+        SnoozeArgs, StartVmArgs, Switch, UnshareVmArgs, VmArgs, VmCommand,
     },
 };
 use crate::config::Overrides;

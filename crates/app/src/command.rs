@@ -18,6 +18,7 @@ pub(crate) mod host_ca;
 pub(crate) mod image;
 pub(crate) mod key;
 pub(crate) mod serve;
+pub(crate) mod share;
 pub(crate) mod vm;
 
 mod confirm;

@@ -32,7 +32,7 @@ use clap::{
 use crate::{
     admin::wire::{Failure, FailureKind},
     cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
-    command::{Context, account, audit, bench, check_config, host_ca, image, key, serve, vm},
+    command::{Context, account, audit, bench, check_config, host_ca, image, key, serve, share, vm},
     output::Output,
 };
 
@@ -98,6 +98,9 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
             VmCommand::Rebuild(args) => vm::rebuild(context, &args),
             VmCommand::Resize(args) => vm::resize(context, &args),
             VmCommand::Remove(args) => vm::remove(context, &args),
+            VmCommand::Share(args) => share::share(context, &args),
+            VmCommand::Unshare(args) => share::unshare(context, &args),
+            VmCommand::Shares(args) => share::shares(context, &args),
             VmCommand::Log(args) => vm::log(context, &args),
         },
         AdminCommand::HostCa(command) => host_ca::run(context, command),

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, SITE_PORT, TeamName, VmId, VmName};
-use berth_store::{AuditKind, PortAccess, Role, Scope, Way};
+use berth_store::{AuditKind, NewAudit, PortAccess, Role, Scope, StoreError, Way};
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use tracing::error;
@@ -76,7 +76,8 @@ pub(crate) async fn expiry(at: Option<OffsetDateTime>, clock: Clock) {
     }
 }
 
-/// Proof that a login may connect to one port of one VM.
+/// Proof that a login may connect to one port of one VM. That of a guest ends with what was shared: connections that
+/// [`Control::connect`] made by it end then, whoever holds them.
 #[derive(Debug, Clone)]
 pub struct Entry {
     account: AccountName,
@@ -84,6 +85,24 @@ pub struct Entry {
     id: VmId,
     port: u16,
     from: IpAddr,
+    way: Way,
+    /// By which key, over ssh.
+    key: Option<Fingerprint>,
+    shared: Option<Shared>,
+}
+
+/// What lets a guest in.
+#[derive(Debug, Clone)]
+struct Shared {
+    revocation: Revocation,
+    until: Option<OffsetDateTime>,
+    clock: Clock,
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.revocation.is_revoked() || self.until.is_some_and(|until| until <= self.clock.now())
+    }
 }
 
 impl Entry {
@@ -111,8 +130,45 @@ impl Entry {
         self.from
     }
 
+    /// Waits until the VM is not shared with them any more; for ever for its owner, who is in as long as the login is.
+    pub async fn ended(&self) {
+        match &self.shared {
+            Some(Shared { revocation, until, clock }) => tokio::select! {
+                () = revocation.revoked() => {}
+                () = expiry(*until, *clock) => {}
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether [`Entry::ended`] has come to its end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.shared.as_ref().is_some_and(Shared::is_over)
+    }
+
+    /// Whether it is by a share that they are in.
+    #[must_use]
+    pub fn is_of_guest(&self) -> bool {
+        self.shared.is_some()
+    }
+
     pub(crate) fn id(&self) -> VmId {
         self.id
+    }
+
+    /// What the audit trail says of a connection by it: it is about the VM's owner.
+    pub(crate) fn event(&self) -> NewAudit {
+        let by = self.key.map_or_else(|| "the terminal in the page".to_owned(), |key| key.to_string());
+        NewAudit {
+            kind: AuditKind::Connection,
+            account: Some(self.vm.owner.clone()),
+            actor: Some(self.account.clone()),
+            way: self.way,
+            address: Some(self.from),
+            subject: self.vm.to_string(),
+            detail: format!("port {} by {by}", self.port),
+        }
     }
 }
 
@@ -227,33 +283,64 @@ impl Control {
 
     /// Whether `login` may connect to `port` of the VM that answers to `host`.
     ///
-    /// The same is done, and said, for a VM that does not exist and for one that is somebody else's.
+    /// The same is done, and said, for a VM that does not exist and for one that is somebody else's and not shared.
     ///
     /// # Errors
     /// There is no such VM for this login, the port is not to be had, or the store fails.
     pub async fn enter(&self, login: &Login, host: &str, port: u32) -> Result<Entry, EntryError> {
-        let yours = self.store.vms(Some(&login.account)).await.map_err(|cause| {
+        let asked = self.settings.domains.resolve(host);
+        // Before the look into the store: a share that is taken back after that look finds this revocation.
+        let revocation = asked.as_ref().map(|vm| self.shared.of(&(vm.clone(), login.account.clone())));
+        let open = self.enterable(&login.account).await.map_err(|cause| {
             error!(error = %cause, "the store failed");
             EntryError::Unavailable
         })?;
-        let asked = self.settings.domains.resolve(host);
-        let found = yours.iter().find(|vm| {
-            asked.as_ref() == Some(&vm.name)
-                && vm.removing_at.is_none()
-                && may_enter(&login.account, &vm.name)
-        });
-        let Some(vm) = found else {
-            let yours = yours.into_iter().filter(|vm| vm.removing_at.is_none()).map(|vm| vm.name).collect();
-            return Err(EntryError::NoSuchVm { asked: printable(host), yours });
+        let found = open.iter().find(|open| asked.as_ref() == Some(&open.vm));
+        let Some((found, revocation)) = found.zip(revocation) else {
+            let yours = open.into_iter().map(|open| open.vm).collect();
+            return Err(EntryError::NoSuchVm {
+                asked: printable(host),
+                account: login.account.clone(),
+                yours,
+            });
         };
         match u16::try_from(port) {
             Ok(port) if port_is_open(port) => {
                 let (account, from) = (login.account.clone(), login.from);
-                Ok(Entry { account, vm: vm.name.clone(), id: vm.id, port, from })
+                let clock = self.settings.clock;
+                let shared = found.shared.map(|until| Shared { revocation, until, clock });
+                let (way, key) = (Way::Ssh, Some(login.fingerprint));
+                Ok(Entry { account, vm: found.vm.clone(), id: found.id, port, from, way, key, shared })
             }
             _ => Err(EntryError::PortNotAllowed { port }),
         }
     }
+
+    /// The VMs that an account may enter: its own, then those that it shares; by name. The same is looked up for each
+    /// account, and nothing of the VM that is asked for.
+    async fn enterable(&self, account: &AccountName) -> Result<Vec<Enterable>, StoreError> {
+        let own = self.store.vms(Some(account)).await?;
+        let shares = self.store.shares_with(account, self.settings.clock.now()).await?;
+        let own = own
+            .into_iter()
+            .filter(|vm| vm.removing_at.is_none())
+            .map(|vm| (Enterable { vm: vm.name, id: vm.id, shared: None }, false));
+        let shared = shares.into_iter().map(|share| {
+            let accepted = share.accepted_at.is_some();
+            (Enterable { vm: share.name, id: share.vm, shared: Some(share.ends_at) }, accepted)
+        });
+        let may =
+            |(open, accepted): (Enterable, bool)| may_enter(account, &open.vm, accepted).then_some(open);
+        Ok(own.chain(shared).filter_map(may).collect())
+    }
+}
+
+/// A VM that an account may enter.
+struct Enterable {
+    vm: VmName,
+    id: VmId,
+    /// For a guest, until when.
+    shared: Option<Option<OffsetDateTime>>,
 }
 
 impl Control {
@@ -304,9 +391,10 @@ impl Control {
         let account = actor.name().ok_or_else(missing)?;
         let from = actor.address().ok_or_else(missing)?;
         let row = self.store.vm(vm).await?;
-        let found = row.filter(|row| row.removing_at.is_none() && may_enter(account, &row.name));
+        let found = row.filter(|row| row.removing_at.is_none() && may_enter(account, &row.name, false));
         let Some(row) = found else { return Err(missing()) };
-        Ok(Entry { account: account.clone(), vm: row.name, id: row.id, port: SSH, from })
+        let (account, way) = (account.clone(), Way::Web);
+        Ok(Entry { account, vm: row.name, id: row.id, port: SSH, from, way, key: None, shared: None })
     }
 }
 
@@ -335,9 +423,9 @@ pub(crate) fn port_has_site(port: u16) -> bool {
     port != 22 && port_is_open(port)
 }
 
-/// Who may enter a VM: its owner.
-fn may_enter(account: &AccountName, vm: &VmName) -> bool {
-    vm.owner == *account
+/// Who may enter a VM: its owner, and a guest who has accepted that it is shared with them, for as long as that lasts.
+fn may_enter(account: &AccountName, vm: &VmName, has_accepted: bool) -> bool {
+    vm.owner == *account || has_accepted
 }
 
 /// The ports of a VM that can be connected to: ssh, its website, and what an ordinary user can listen on.

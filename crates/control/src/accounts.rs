@@ -7,7 +7,7 @@ use berth_store::{AccountRow, Role};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Control, error::Error};
+use crate::{Control, error::Error, keys::push_to};
 
 /// An account as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,8 @@ impl Control {
             self.revocations.revoke(&key.fingerprint);
         }
         self.web.end(removed.cookies_and_tokens);
+        self.end_sharing_of(name);
+        push_to(&self.handles_where(|vm| removed.shared.contains(vm))).await;
         let mut result = Ok(());
         for handle in self.handles_where(|vm| vm.owner == *name) {
             if let Err(refusal) = handle.remove().await {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
-    AccountInfo, acting::Acting, audit::AuditInfo, error::Error, web_error::WebError, web_session::new_secret,
+    AccountInfo, acting::Acting, audit::AuditInfo, error::Error, keys::push_to, web_error::WebError,
+    web_session::new_secret,
 };
 
 /// How long a link to log in works.
@@ -123,6 +124,7 @@ impl Acting {
 
     async fn try_block(&self, name: &AccountName) -> Result<(), WebError> {
         let control = &self.control;
+        let visited = control.handles_with_keys_of(name).await;
         let out = control.store.block_account(name, control.settings.clock.now()).await?;
         for key in &out.keys {
             control.revocations.revoke(key);
@@ -130,6 +132,8 @@ impl Acting {
         control.web.end(out.cookies_and_tokens);
         self.note(AuditKind::AccountBlocked, name, String::new(), String::new()).await;
         control.end_visits(name);
+        control.end_sharing_of(name);
+        push_to(&visited).await;
         control.put_to_rest(name).await;
         Ok(())
     }
@@ -143,6 +147,7 @@ impl Acting {
         self.must_be_operator(Scope::OpsWrite)?;
         if self.control.store.unblock_account(name).await? {
             self.control.policies_changed(name).await?;
+            push_to(&self.control.handles_with_keys_of(name).await).await;
             self.note(AuditKind::AccountUnblocked, name, String::new(), String::new()).await;
         }
         Ok(())

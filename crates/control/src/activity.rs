@@ -28,6 +28,7 @@ use crate::{
     clock::Clock,
     connections::OpenConnection,
     idle::{Use, UseKind},
+    ledger::Record,
 };
 
 /// What comes closer after the last message than this belongs to the same burst.
@@ -119,7 +120,7 @@ impl Activity {
         let what = UseKind::Connection { by, port };
         self.note(what.clone());
         let (up, down) = (Meter::new(SMALL), Meter::new(TRANSFER));
-        Measured { inner, activity: self.clone(), open, number, what, up, down }
+        Measured { inner, activity: self.clone(), open, number, what, up, down, record: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -201,11 +202,25 @@ pub(crate) struct Measured {
     what: UseKind,
     up: Meter,
     down: Meter,
+    record: Option<Record>,
+}
+
+impl Measured {
+    /// The same, and it is written down when it ends.
+    pub(crate) fn recorded(self, record: Option<Record>) -> Self {
+        let mut recorded = self;
+        recorded.record = record;
+        recorded
+    }
 }
 
 impl Drop for Measured {
     fn drop(&mut self) {
         self.activity.lock().open.remove(&self.number);
+        if let Some(record) = self.record.take() {
+            let (sent, received) = self.open.bytes();
+            record.close(self.open.since, sent, received);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use berth_model::AccountName;
-use berth_store::{AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Way};
+use berth_store::{AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Traffic, Way};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tracing::error;
@@ -37,6 +37,26 @@ pub struct AuditInfo {
     /// When it happened last.
     #[serde(with = "time::serde::rfc3339")]
     pub last_at: OffsetDateTime,
+    /// What went through it, for connections.
+    #[serde(default)]
+    pub traffic: Option<TrafficInfo>,
+}
+
+/// What went through a connection, or through all that count in one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficInfo {
+    /// Bytes that went into the VM.
+    pub sent: u64,
+    /// Bytes that came out of it.
+    pub received: u64,
+    /// Seconds that it was open.
+    pub seconds: u64,
+}
+
+impl From<Traffic> for TrafficInfo {
+    fn from(traffic: Traffic) -> Self {
+        Self { sent: traffic.sent, received: traffic.received, seconds: traffic.lasted.as_secs() }
+    }
 }
 
 impl From<AuditRow> for AuditInfo {
@@ -54,6 +74,7 @@ impl From<AuditRow> for AuditInfo {
             detail,
             times: row.times,
             last_at: row.last_at,
+            traffic: row.traffic.map(TrafficInfo::from),
         }
     }
 }
@@ -76,8 +97,10 @@ impl Control {
         let mut lines: Vec<AuditInfo> =
             self.store.audit(&query).await?.into_iter().map(AuditInfo::from).collect();
         for line in &mut lines {
-            // Where the operator sits is not the member's business. Who failed to log in is nobody yet.
-            let by_another = line.actor.as_ref() != Some(own) && line.kind != AuditKind::LogInRefused;
+            // Where the operator sits is not the member's business. Who failed to log in is nobody yet, and a guest was told
+            // that the owner sees it.
+            let told = matches!(line.kind, AuditKind::LogInRefused | AuditKind::Connection);
+            let by_another = line.actor.as_ref() != Some(own) && !told;
             if by_another {
                 line.address = None;
             }

@@ -4,6 +4,7 @@ use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use berth_engine::{EngineError, Stream};
 use berth_model::{VmId, VmName};
+use berth_store::NewAudit;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -13,10 +14,12 @@ use crate::{
     Control,
     access::Entry,
     error::ConnectError,
+    ledger::Record,
     lifecycle::{Refusal, State},
     room::Queued,
     status::{Status, shown},
     supervisor::Handle,
+    tether::Tethered,
 };
 
 /// How often a VM that turns out not to run after all is started again for one connection: a guest that reboots while
@@ -83,16 +86,20 @@ pub(crate) struct Target<'a> {
     /// The address that it comes from.
     pub(crate) from: IpAddr,
     pub(crate) if_off: IfOff,
+    /// What is written down of it when it ends; nothing of visits to sites, which strangers make.
+    pub(crate) event: Option<NewAudit>,
 }
 
 impl Control {
     /// Opens a connection to what `entry` allows. A VM that is off is started first, and `progress` is told: nobody has
     /// to listen, and a full channel is skipped.
     ///
+    /// What a guest gets fails to read and to write once [`Entry::ended`] has.
+    ///
     /// Dropping the future does not take a start back.
     ///
     /// # Errors
-    /// The VM does not start, nothing listens there, or the VM is gone.
+    /// The VM does not start, nothing listens there, or the VM is gone, or not shared any more.
     pub async fn connect(
         &self,
         entry: &Entry,
@@ -105,8 +112,20 @@ impl Control {
             by: entry.account().to_string(),
             from: entry.from(),
             if_off: IfOff::Start,
+            event: Some(entry.event()),
         };
-        self.connection_to(&target, &progress).await
+        if !entry.is_of_guest() {
+            return self.connection_to(&target, &progress).await;
+        }
+        let stream = tokio::select! {
+            biased;
+            () = entry.ended() => return Err(ConnectError::NotShared { vm: entry.vm().clone() }),
+            stream = self.connection_to(&target, &progress) => stream?,
+        };
+        Ok(Box::new(Tethered::new(stream, || {
+            let entry = entry.clone();
+            Box::pin(async move { entry.ended().await })
+        })))
     }
 
     /// Opens a connection for which there is a proof.
@@ -132,7 +151,10 @@ impl Control {
             match self.engine.dial(&handle.id, port).await {
                 Ok(stream) => {
                     let by = target.by.clone();
-                    return Ok(Box::new(handle.activity.measured(stream, by, target.from, port)));
+                    let measured = handle.activity.measured(stream, by, target.from, port);
+                    let (ledger, clock) = (self.tools.ledger.clone(), self.settings.clock);
+                    let record = target.event.clone().map(|event| Record { ledger, clock, event });
+                    return Ok(Box::new(measured.recorded(record)));
                 }
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
                 Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,

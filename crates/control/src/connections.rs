@@ -55,6 +55,11 @@ impl OpenConnection {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// That went into the VM, and that came out of it, so far.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+
     fn info(&self, vm: &VmName) -> ConnectionInfo {
         ConnectionInfo {
             by: self.by.clone(),

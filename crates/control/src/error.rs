@@ -2,7 +2,7 @@
 
 use berth_engine::EngineError;
 use berth_model::{AccountName, PasteError, VmName};
-use berth_store::{Scope, StoreError};
+use berth_store::{MAX_SHARES, Scope, StoreError};
 use time::OffsetDateTime;
 
 use crate::lifecycle::Refusal;
@@ -125,6 +125,25 @@ pub enum Error {
         /// So many there can be.
         most: usize,
     },
+    /// It is shared with its own owner.
+    #[error("{0} is theirs already: share it with another account.")]
+    OwnVm(VmName),
+    /// It is shared until a time that is over.
+    #[error("That moment is over. Choose one that is to come.")]
+    OverAlready,
+    /// It is shared with too many.
+    #[error(
+        "{0} is shared with {MAX_SHARES} accounts, and more are not possible. Take it back from one of them first."
+    )]
+    TooManyShares(VmName),
+    /// It is not shared with that account.
+    #[error("{vm} is not shared with {account}.")]
+    NotShared {
+        /// Which VM.
+        vm: VmName,
+        /// Which account.
+        account: AccountName,
+    },
     /// It was to stay awake for too long.
     #[error("A VM can be told to stay awake for a week at most. For longer, mark it always-on.")]
     TooLong,
@@ -191,13 +210,17 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Paste(_) | Error::TooLong | Error::NoSite { .. } | Error::SmallerDisk { .. } => {
-                Kind::Invalid
-            }
+            Error::Paste(_)
+            | Error::TooLong
+            | Error::NoSite { .. }
+            | Error::OwnVm(_)
+            | Error::OverAlready
+            | Error::SmallerDisk { .. } => Kind::Invalid,
             Error::NoSuchAccount(_)
             | Error::NoSuchKey { .. }
             | Error::NoSuchVm(_)
-            | Error::NoSuchHostCa(_) => Kind::Missing,
+            | Error::NoSuchHostCa(_)
+            | Error::NotShared { .. } => Kind::Missing,
             Error::NameTaken(_)
             | Error::AmbiguousKey { .. }
             | Error::Overruled(_)
@@ -207,6 +230,7 @@ impl Error {
             | Error::TooManyPorts { .. }
             | Error::TooManyHostCas { .. }
             | Error::HostCaSigns
+            | Error::TooManyShares(_)
             | Error::Rebuilding(_)
             | Error::BeingRemoved(_) => Kind::Conflict,
             Error::NotInScope(_) | Error::Store(StoreError::OverLimit { .. }) => Kind::Denied,
@@ -315,10 +339,12 @@ impl LoginError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// There is none of that name, or it is somebody else's.
-    #[error("There is no VM {asked} that you can enter. {}", what_is_yours(.yours))]
+    #[error("There is no VM {asked} that you can enter. {}", what_is_yours(.account, .yours))]
     NoSuchVm {
         /// What was asked for, cut short and safe to print.
         asked: String,
+        /// Who asked.
+        account: AccountName,
         /// What the login could enter.
         yours: Vec<VmName>,
     },
@@ -345,14 +371,20 @@ impl EntryError {
     }
 }
 
-fn what_is_yours(vms: &[VmName]) -> String {
-    match vms {
-        [] => "You have no VM yet: ask the operator of this server for one.".into(),
-        vms => {
-            let labels: Vec<_> = vms.iter().map(VmName::label).collect();
+fn what_is_yours(account: &AccountName, vms: &[VmName]) -> String {
+    let (yours, shared): (Vec<&VmName>, Vec<&VmName>) = vms.iter().partition(|vm| vm.owner == *account);
+    let mut text = match yours.as_slice() {
+        [] => "You have no VM yet: ask the operator of this server for one.".to_owned(),
+        yours => {
+            let labels: Vec<_> = yours.iter().map(|vm| vm.label()).collect();
             format!("Yours: {}.", labels.join(", "))
         }
+    };
+    if !shared.is_empty() {
+        let names: Vec<_> = shared.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(" Shared with you: {}.", names.join(", ")));
     }
+    text
 }
 
 /// Why a connection that is allowed could not be made.
@@ -406,6 +438,12 @@ pub enum ConnectError {
         /// Which VM.
         vm: VmName,
     },
+    /// It was shared, and is no longer.
+    #[error("{vm} is not shared with you any more.")]
+    NotShared {
+        /// Which VM.
+        vm: VmName,
+    },
     /// The host cannot.
     #[error("{} cannot be reached: {reason}. Ask the operator of this server.", .vm.label())]
     Unavailable {
@@ -421,7 +459,7 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            ConnectError::Removed { .. } => Kind::Missing,
+            ConnectError::Removed { .. } | ConnectError::NotShared { .. } => Kind::Missing,
             ConnectError::StartFailed { .. }
             | ConnectError::WakeFailed { .. }
             | ConnectError::Refused { .. }

@@ -1,13 +1,17 @@
-//! What a guest is told: its names, its account's keys, its host key and the certificate of that.
+//! What a guest is told: its names, its account's keys, who else is let in, its host key and the certificate of that.
 
-use berth_engine::{EngineError, Guest};
+use berth_engine::{EngineError, Guest, GuestUser};
 use berth_model::{AccountName, Secret, VmId, VmName};
 use berth_store::StoreError;
 use ssh_key::PrivateKey;
 use time::OffsetDateTime;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::supervisor::Tools;
+
+/// Bytes of keys of one guest that are brought into a VM: with as many guests as there can be it is still a script that a
+/// guest agent takes.
+const MOST_OF_GUEST: usize = 16 << 10;
 
 /// All that is put into a guest when it boots.
 pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<Guest, EngineError> {
@@ -19,6 +23,7 @@ pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<G
         user: name.owner.clone(),
         authorized_keys: authorized_keys(tools, id, &name.owner).await?,
         host_certificate: certificate(tools, name, &names, &vm.host_key),
+        others: guests_of(tools, id).await?,
         host_key: vm.host_key,
         names,
     })
@@ -40,25 +45,53 @@ pub(crate) async fn authorized_keys(
     vm: VmId,
     account: &AccountName,
 ) -> Result<String, EngineError> {
-    let now = OffsetDateTime::now_utc();
     let mut text =
         format!("# Written by Berth from {}/account/keys; changes here are lost.\n", tools.settings.website);
+    for line in key_lines(tools, account, None).await? {
+        text.push_str(&line);
+    }
+    text.push_str(&tools.user_ca.trust_line(vm, account, None));
+    Ok(text)
+}
+
+/// Who is let in beside the owner. Their keys end when what is shared with them does, in the guest too.
+pub(crate) async fn guests_of(tools: &Tools, vm: VmId) -> Result<Vec<GuestUser>, EngineError> {
+    let mut guests = vec![];
+    for share in tools.store.guests_of(vm, tools.settings.clock.now()).await.map_err(broken)? {
+        let mut text = tools.user_ca.trust_line(vm, &share.account, share.ends_at);
+        for line in key_lines(tools, &share.account, share.ends_at).await? {
+            if text.len() + line.len() > MOST_OF_GUEST {
+                warn!(guest = %share.account, "a guest has more keys than are brought into a VM");
+                break;
+            }
+            text.push_str(&line);
+        }
+        let (name, uid, sudo) = (share.account, share.uid, share.sudo);
+        guests.push(GuestUser { name, uid, sudo, authorized_keys: text });
+    }
+    Ok(guests)
+}
+
+/// The account's keys that have not expired, none of which counts after `until`.
+async fn key_lines(
+    tools: &Tools,
+    account: &AccountName,
+    until: Option<OffsetDateTime>,
+) -> Result<Vec<String>, EngineError> {
+    let now = OffsetDateTime::now_utc();
+    let mut lines = vec![];
     for row in tools.store.keys(account).await.map_err(broken)? {
         let mut options = row.options;
         if options.expires.is_some_and(|expires| expires <= now) {
             continue;
         }
         options.from.clear();
+        options.expires = options.expires.into_iter().chain(until).min();
         let options = options.to_string();
-        if !options.is_empty() {
-            text.push_str(&options);
-            text.push(' ');
-        }
-        text.push_str(&row.key.to_openssh());
-        text.push('\n');
+        let space = if options.is_empty() { "" } else { " " };
+        lines.push(format!("{options}{space}{}\n", row.key.to_openssh()));
     }
-    text.push_str(&tools.user_ca.trust_line(vm, account));
-    Ok(text)
+    Ok(lines)
 }
 
 /// A store that fails, in an engine's words: the member can do nothing about it, the operator reads the log.

@@ -226,11 +226,15 @@ impl Control {
         behind.filter(Handle::is_behind_with_keys).map(|handle| handle.name).collect()
     }
 
-    /// Brings the account's present keys into all of its VMs that run.
+    /// Brings the account's present keys into all VMs that run and are its own or shared with it.
     async fn push_keys(&self, account: &AccountName) {
-        let handles = self.handles_where(|vm| vm.owner == *account);
-        join_all(handles.iter().map(|handle| handle.push_keys())).await;
+        push_to(&self.handles_with_keys_of(account).await).await;
     }
+}
+
+/// Brings into these guests who may log in to them with what, where they run.
+pub(crate) async fn push_to(handles: &[Handle]) {
+    join_all(handles.iter().map(Handle::push_keys)).await;
 }
 
 fn is_named(key: &KeyInfo, which: &str) -> bool {

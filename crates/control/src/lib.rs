@@ -19,6 +19,7 @@ mod acting_accounts;
 mod acting_disks;
 mod acting_listing;
 mod acting_ports;
+mod acting_sharing;
 mod activity;
 mod actor;
 mod audit;
@@ -35,6 +36,7 @@ mod history;
 mod host_ca;
 mod idle;
 mod keys;
+mod ledger;
 mod lifecycle;
 mod listing;
 mod metrics;
@@ -43,10 +45,12 @@ mod presence;
 mod revocation;
 mod room;
 mod settings;
+mod sharing;
 mod sites;
 mod status;
 mod supervisor;
 mod terminal;
+mod tether;
 mod tokens;
 mod user_ca;
 mod vms;
@@ -65,7 +69,7 @@ mod why;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use berth_engine::{Ending, Engine, Observed};
-use berth_model::{VmId, VmName};
+use berth_model::{AccountName, VmId, VmName};
 use berth_store::{Store, VmRow};
 use futures::{FutureExt, future::BoxFuture};
 use time::OffsetDateTime;
@@ -79,12 +83,13 @@ pub use acting::Acting;
 pub use acting_accounts::{InvitationInfo, LinkFor};
 pub use acting_ports::PortInfo;
 pub use actor::Actor;
-pub use audit::AuditInfo;
+pub use audit::{AuditInfo, TrafficInfo};
 pub use awake::SiteOpen;
 pub use berth_engine::{Grown, Home};
 pub use berth_store::{
     AUDIT_PAGE, AccountsQuery, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose,
-    LoginWay, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife, TokenId, Way,
+    LoginWay, MAX_SHARES, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife,
+    TokenId, Way,
 };
 pub use clock::Clock;
 pub use connect::Progress;
@@ -97,6 +102,7 @@ pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use listing::{Page, TeamMember, VmCounts, VmRoom, VmsQuery};
 pub use settings::Settings;
+pub use sharing::{ShareInfo, ShareTerms};
 pub use sites::{SITE_PASS_LIFE, SiteRefusal, SiteVisitor, VisitError};
 pub use status::Status;
 pub use tokens::{ApiLogin, TokenError, TokenInfo};
@@ -113,6 +119,7 @@ pub use why::span;
 
 use crate::{
     host_ca::HostCas,
+    ledger::Ledger,
     metrics::Metrics,
     presence::Presence,
     revocation::Revocations,
@@ -130,6 +137,8 @@ pub struct Control {
     since: OffsetDateTime,
     tools: Arc<Tools>,
     revocations: Revocations,
+    /// What guests have entered by, by VM and guest.
+    shared: Revocations<(VmName, AccountName)>,
     web: Web,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -149,6 +158,7 @@ impl Control {
         };
         let user_ca = UserCa::open(&store).await?;
         let host_cas = HostCas::open(&store).await?;
+        let (ledger, lines) = Ledger::new();
         let tools = Arc::new(Tools {
             store: store.clone(),
             engine: engine.clone(),
@@ -159,6 +169,7 @@ impl Control {
             metrics: Metrics::new(),
             user_ca,
             host_cas,
+            ledger: ledger.clone(),
         });
         let control = Arc::new(Self {
             since: settings.clock.now(),
@@ -167,10 +178,13 @@ impl Control {
             engine,
             tools,
             revocations: Revocations::default(),
+            shared: Revocations::default(),
             web: Web::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let (store, closing) = (control.store.clone(), control.closing.clone());
+        control.tasks.spawn(ledger::write(store, control.settings.clock, ledger, lines, closing));
         for row in control.store.vms(None).await? {
             let removing = row.removing_at.is_some();
             let handle = control.supervise(&row).await;
@@ -183,6 +197,7 @@ impl Control {
             control.put_to_rest(&account.name).await;
         }
         control.name_strangers().await;
+        control.end_shares_in_time();
         control.prepare_forks();
         Ok(control)
     }

@@ -32,9 +32,14 @@ impl Revocation {
     pub(crate) async fn revoked(&self) {
         self.0.cancelled().await;
     }
+
+    /// Whether it was removed.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.0.is_cancelled()
+    }
 }
 
-impl<K: Eq + Hash + Copy> Revocations<K> {
+impl<K: Eq + Hash + Clone> Revocations<K> {
     /// The switch of a key, made if it is the first one.
     pub(crate) fn of(&self, key: &K) -> Revocation {
         let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,8 +48,20 @@ impl<K: Eq + Hash + Copy> Revocations<K> {
         }
         switches.retain(|_, token| token.strong_count() > 0);
         let token = Arc::new(CancellationToken::new());
-        switches.insert(*key, Arc::downgrade(&token));
+        switches.insert(key.clone(), Arc::downgrade(&token));
         Revocation(token)
+    }
+
+    /// The same for all keys for which `which` holds.
+    pub(crate) fn revoke_where(&self, which: impl Fn(&K) -> bool) {
+        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        switches.retain(|key, token| {
+            let goes = which(key);
+            if let Some(token) = token.upgrade().filter(|_| goes) {
+                token.cancel();
+            }
+            !goes
+        });
     }
 
     /// Ends all that the key let in. Who asks for its switch from now on gets a new one.

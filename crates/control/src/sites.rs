@@ -205,6 +205,7 @@ impl Control {
             by: by.to_owned(),
             from,
             if_off: IfOff::Refuse,
+            event: None,
         };
         self.connection_to(&target, &mpsc::channel(1).0).await.map_err(|error| {
             match (&error, self.state(entry)) {

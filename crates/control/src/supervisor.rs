@@ -47,6 +47,7 @@ use crate::{
     history::History,
     host_ca::HostCas,
     idle::{Use, UseKind},
+    ledger::Ledger,
     lifecycle::{Effect, Event, Refusal, State, step},
     metrics::Metrics,
     presence::Presence,
@@ -75,6 +76,7 @@ pub(crate) struct Tools {
     pub(crate) metrics: Metrics,
     pub(crate) user_ca: UserCa,
     pub(crate) host_cas: HostCas,
+    pub(crate) ledger: Ledger,
 }
 
 /// The task's own state.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use berth_model::{AccountName, Secret, VmId};
+use berth_model::{AccountName, KeyOptions, Secret, VmId};
 use berth_store::Store;
 use ssh_key::{
     Algorithm, Certificate, LineEnding, PrivateKey, PublicKey,
@@ -57,11 +57,21 @@ impl UserCa {
         PrivateKey::from_openssh(key.expose()).map(Self).map_err(|_| Error::UserCaDamaged)
     }
 
-    /// The line of an authorized_keys file that lets in who has a certificate for this VM and account (sshd(8)).
-    pub(crate) fn trust_line(&self, vm: VmId, account: &AccountName) -> String {
+    /// The line of an authorized_keys file that lets in who has a certificate for this VM and account (sshd(8)), until
+    /// then.
+    pub(crate) fn trust_line(
+        &self,
+        vm: VmId,
+        account: &AccountName,
+        until: Option<OffsetDateTime>,
+    ) -> String {
         let public = PublicKey::new(self.0.public_key().key_data().clone(), "Berth");
         let public = public.to_openssh().unwrap_or_default();
-        format!("cert-authority,principals=\"{}\" {public}\n", principal(vm, account))
+        let expiry = match until {
+            Some(_) => format!("{},", KeyOptions { expires: until, ..KeyOptions::default() }),
+            None => String::new(),
+        };
+        format!("cert-authority,{expiry}principals=\"{}\" {public}\n", principal(vm, account))
     }
 
     fn sign(
@@ -104,14 +114,14 @@ impl Control {
         let certificate = self
             .tools
             .user_ca
-            .sign(key.public_key(), entry.id(), &vm.owner, &id, SystemTime::now())
+            .sign(key.public_key(), entry.id(), account, &id, SystemTime::now())
             .and_then(|certificate| certificate.to_openssh())
             .map_err(|error| {
                 tracing::error!(%error, "a certificate was not signed");
                 ConnectError::Unavailable { vm: vm.clone(), reason: "Berth could not sign for it".into() }
             })?;
         Ok(SessionKey {
-            user: vm.owner.clone(),
+            user: account.clone(),
             private_key: text_of(&key),
             certificate,
             host_key: crate::vms::public_line(&row.host_key),

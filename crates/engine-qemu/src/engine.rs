@@ -15,7 +15,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use berth_engine::{
-    About, Engine, EngineError, Grown, Guest, Home, Lease, Observed, Room, Stream, Usage, VmSpec,
+    About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Observed, Room, Stream, Usage, VmSpec,
 };
 use berth_model::VmId;
 use tokio::{
@@ -255,12 +255,18 @@ impl Engine for QemuEngine {
         Ok(listed)
     }
 
-    async fn set_authorized_keys(&self, vm: &VmId, authorized_keys: &str) -> Result<(), EngineError> {
+    async fn set_authorized_keys(
+        &self,
+        vm: &VmId,
+        authorized_keys: &str,
+        others: &[GuestUser],
+    ) -> Result<(), EngineError> {
         let paths = self.state.vm(vm);
         match Shim::find(&paths).await? {
             Some(shim) => {
                 // A shim that ends meanwhile leaves a VM that is off or asleep.
-                let request = Request::SetAuthorizedKeys { authorized_keys: authorized_keys.to_owned() };
+                let (authorized_keys, others) = (authorized_keys.to_owned(), others.to_vec());
+                let request = Request::SetAuthorizedKeys { authorized_keys, others };
                 shim.tell(request).await.map(drop)
             }
             None if observe_off(&paths) == Observed::Missing => Err(EngineError::Missing),

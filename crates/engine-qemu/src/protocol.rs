@@ -13,7 +13,7 @@
 
 use std::{io, path::PathBuf};
 
-use berth_engine::{Lease, Observed, Usage};
+use berth_engine::{GuestUser, Lease, Observed, Usage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 
@@ -35,7 +35,12 @@ pub(crate) enum Request {
     /// Answered with [`Reply::Done`], and the connection's bytes follow.
     Dial { port: u16 },
     /// Answered with [`Reply::Done`] when the guest has them, or the shim has taken note while it boots.
-    SetAuthorizedKeys { authorized_keys: String },
+    SetAuthorizedKeys {
+        authorized_keys: String,
+        /// A shim from before there were any does not know of them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<GuestUser>,
+    },
     /// Answered with [`Reply::Done`] at once.
     Stop { patience_ms: u64 },
     /// Answered with [`Reply::Done`] at once.
@@ -180,7 +185,10 @@ mod tests {
             Request::Changed { known: failed.clone() },
             Request::Changed { known: Observed::Running },
             Request::Dial { port: 65535 },
-            Request::SetAuthorizedKeys { authorized_keys: "ssh-ed25519 AAAA\nssh-rsa BBBB\n".to_owned() },
+            Request::SetAuthorizedKeys {
+                authorized_keys: "ssh-ed25519 AAAA\nssh-rsa BBBB\n".to_owned(),
+                others: vec![],
+            },
             Request::Stop { patience_ms: 1 },
             Request::Kill,
             Request::Sleep,

@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use berth_engine::Guest;
+use berth_engine::{Guest, GuestUser};
 
 pub use leases::{leases, leases_script};
 
@@ -20,6 +20,7 @@ const FORK: &str = include_str!("provision/fork.sh");
 const GROW: &str = include_str!("provision/grow.sh");
 const HOME: &str = include_str!("provision/home.sh");
 const KEYS: &str = include_str!("provision/keys.sh");
+const OTHERS: &str = include_str!("provision/others.sh");
 const TELL: &str = include_str!("provision/tell.sh");
 const TEMPLATE: &str = include_str!("provision/template.sh");
 const TIDY: &str = include_str!("provision/tidy.sh");
@@ -36,7 +37,7 @@ pub type Entropy = [u8; 64];
 /// the guest boots on beside it. Any number of runs has the effect of one. It contains the VM's host key: not for logs.
 #[must_use]
 pub fn script(guest: &Guest) -> String {
-    FUNCTIONS.to_owned() + &set(&[("units", "ssh.service")]) + &of(guest) + BOOT
+    FUNCTIONS.to_owned() + &set(&[("units", "ssh.service")]) + OTHERS + &others(guest) + &of(guest) + BOOT
 }
 
 /// The script for a guest that was copied from another one, once, before anybody can reach it: random numbers, identity and
@@ -57,6 +58,8 @@ pub fn fork_script(guest: &Guest, entropy: &Entropy, now: SystemTime) -> String 
     FUNCTIONS.to_owned()
         + &set(&[("entropy", bytes.as_str()), ("now", now.as_str()), ("units", units)])
         + FORK
+        + OTHERS
+        + &others(guest)
         + &of(guest)
         + BOOT
 }
@@ -83,8 +86,8 @@ pub fn tell_script(text: &str) -> String {
     FUNCTIONS.to_owned() + &set(&[("text", text.as_str())]) + TELL
 }
 
-/// The script that only replaces the account's keys in a guest that runs, and the certificate of its host key where that is
-/// another one; it takes a few milliseconds.
+/// The script that only replaces the account's keys in a guest that runs, sees to who is let in beside, and replaces the
+/// certificate of its host key where that is another one; it takes a few milliseconds where nothing of that has changed.
 #[must_use]
 pub fn keys_script(guest: &Guest) -> String {
     let variables = [
@@ -92,7 +95,7 @@ pub fn keys_script(guest: &Guest) -> String {
         ("authorized_keys", &whole_lines(&guest.authorized_keys)),
         ("host_certificate", &whole_lines(&guest.host_certificate)),
     ];
-    FUNCTIONS.to_owned() + &set(&variables) + KEYS
+    FUNCTIONS.to_owned() + OTHERS + &others(guest) + &set(&variables) + KEYS
 }
 
 /// The script that grows the file system onto a disk of so many bytes, as soon as the guest sees it.
@@ -119,6 +122,16 @@ pub fn why_no_home(status: i64) -> &'static str {
         15 => "its home does not fit on the new disk: give it a larger one first",
         _ => "its home could not be copied whole",
     }
+}
+
+/// The function that [`OTHERS`] wants: a call for each guest.
+fn others(guest: &Guest) -> String {
+    let mut function = "others() {\n:\n".to_owned();
+    for GuestUser { name, uid, sudo, authorized_keys } in &guest.others {
+        let (name, keys) = (quoted(name.as_str()), quoted(&whole_lines(authorized_keys)));
+        let _ = writeln!(function, "guest_user '{name}' {uid} {} '{keys}'", u8::from(*sudo));
+    }
+    function + "}\n"
 }
 
 /// The variables of [`BOOT`].
@@ -157,8 +170,12 @@ fn whole_lines(text: &str) -> String {
 /// Assignments in shell. Between single quotes nothing has a meaning but the single quote; a NUL cannot be in a shell's
 /// variable, nor in any of these values, and is left out.
 fn set(variables: &[(&str, &str)]) -> String {
-    let quoted = |value: &str| value.replace('\0', "").replace('\'', r"'\''");
     variables.iter().map(|(name, value)| format!("{name}='{}'\n", quoted(value))).collect()
+}
+
+/// What stands between single quotes.
+fn quoted(value: &str) -> String {
+    value.replace('\0', "").replace('\'', r"'\''")
 }
 
 #[cfg(test)]
@@ -180,6 +197,7 @@ mod tests {
             names: vec!["vm-0.alice.koding.kd.io".to_owned(), "vm-0.alice.kd.io".to_owned()],
             user: "alice".parse::<AccountName>().unwrap(),
             authorized_keys: "ssh-ed25519 AAAA it's alice\n".to_owned(),
+            others: vec![],
             host_key: Secret::new("-----BEGIN-----\nx\n-----END-----".to_owned()),
             host_certificate: "ssh-ed25519-cert-v01@openssh.com AAAA it's vm-0".to_owned(),
         }
@@ -222,7 +240,7 @@ mod tests {
     #[test]
     fn values_arrive() {
         let script = script(&guest());
-        let header = script.strip_suffix(BOOT).and_then(|rest| rest.strip_prefix(FUNCTIONS)).unwrap();
+        let header = script.strip_suffix(BOOT).unwrap();
         let shown = run(&format!(
             "{header}printf '%s|' \"$hostname\" \"$names\" \"$user\" \"$authorized_keys\" \"$host_key\" \"$host_certificate\""
         ));
@@ -236,6 +254,27 @@ mod tests {
             !header.contains("@USER@") && !header.contains("@HOST@"),
             "every place in the page is filled in"
         );
+    }
+
+    #[test]
+    fn guests_are_called_by_their_names_and_keys() {
+        let bob = GuestUser {
+            name: "bob".parse().unwrap(),
+            uid: 20007,
+            sudo: true,
+            authorized_keys: "ssh-ed25519 AAAA bob's\n".to_owned(),
+        };
+        let carol = GuestUser { name: "carol".parse().unwrap(), uid: 20008, sudo: false, ..bob.clone() };
+        let guest = Guest { others: vec![bob, carol], ..guest() };
+        let shown = run(&format!("guest_user() {{ printf '%s|' \"$@\"; }}\n{}others", others(&guest)));
+        let keys = "ssh-ed25519 AAAA bob's\n";
+        assert_eq!(String::from_utf8(shown).unwrap(), format!("bob|20007|1|{keys}|carol|20008|0|{keys}|"));
+        for script in [keys_script(&guest), script(&guest), fork_script(&guest, &[7; 64], UNIX_EPOCH)] {
+            run(&format!("whole() {{\n{script}\n}}\n"));
+            let (told, done) =
+                (script.find("guest_user 'bob'").unwrap(), script.rfind("all_guests").unwrap());
+            assert!(told < done);
+        }
     }
 
     #[test]

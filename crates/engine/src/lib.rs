@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use error::EngineError;
 pub use observed::{Ending, Observed};
-pub use spec::{Grown, Guest, Home, VmSpec};
+pub use spec::{Grown, Guest, GuestUser, Home, VmSpec};
 pub use usage::{About, Lease, Room, Usage};
 
 /// A connection to a port of a VM. Half-closing works in both directions; dropping it closes both.
@@ -105,9 +105,15 @@ pub trait Engine: Send + Sync + 'static {
     /// Every VM of which the engine has a disk or a process.
     async fn list(&self) -> Result<Vec<VmId>, EngineError>;
 
-    /// Replaces the account's keys in a running guest, and what a later reboot in the guest gives it. A VM that is off
-    /// or asleep takes them at its next start, so this does nothing there.
-    async fn set_authorized_keys(&self, vm: &VmId, authorized_keys: &str) -> Result<(), EngineError>;
+    /// Replaces the account's keys in a running guest, and who is let in beside, and what a later reboot in the guest gives
+    /// it. Whoever is let in no more is locked, and what they run ends; their home stays. A VM that is off or asleep takes
+    /// all that at its next start, so this does nothing there.
+    async fn set_authorized_keys(
+        &self,
+        vm: &VmId,
+        authorized_keys: &str,
+        others: &[GuestUser],
+    ) -> Result<(), EngineError>;
 
     /// Opens a connection to a TCP port of a running VM, or says why not.
     async fn dial(&self, vm: &VmId, port: u16) -> Result<Box<dyn Stream>, EngineError>;

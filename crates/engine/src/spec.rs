@@ -25,10 +25,25 @@ pub struct Guest {
     pub user: AccountName,
     /// The account's keys in the format of sshd(8)'s AUTHORIZED_KEYS FILE.
     pub authorized_keys: String,
+    /// Who is let in beside: nobody else that was is.
+    pub others: Vec<GuestUser>,
     /// The VM's ssh host key: an ed25519 private key in OpenSSH's format, kept across rebuilds.
     pub host_key: Secret<String>,
     /// The certificate of that key for all of the VM's names, as a line of a `-cert.pub` file; empty for none.
     pub host_certificate: String,
+}
+
+/// A user of a guest who is not its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestUser {
+    /// Their account, which is the Linux user too.
+    pub name: AccountName,
+    /// The Linux user's id, above 1000, which is the owner's. The same wherever the account is a guest.
+    pub uid: u32,
+    /// Whether they are root when they want to.
+    pub sudo: bool,
+    /// Their keys in the format of sshd(8)'s AUTHORIZED_KEYS FILE.
+    pub authorized_keys: String,
 }
 
 /// What becomes of the members' files when a VM gets a new disk.

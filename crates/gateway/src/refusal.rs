@@ -139,7 +139,11 @@ mod tests {
     #[test]
     fn errors_have_their_statuses_and_codes() {
         let vm: berth_model::VmName = "vm-0.alice.koding".parse().expect("a name");
-        let missing = Refusal::from(EntryError::NoSuchVm { asked: "x".into(), yours: vec![vm.clone()] });
+        let missing = Refusal::from(EntryError::NoSuchVm {
+            asked: "x".into(),
+            account: vm.owner.clone(),
+            yours: vec![vm.clone()],
+        });
         let port = Refusal::from(EntryError::PortNotAllowed { port: 23 });
         let refused = Refusal::from(ConnectError::Refused { vm, port: 8080 });
         assert_eq!((missing.exit_status(), missing.open_failure().code()), (68, 1));

@@ -224,6 +224,9 @@ async fn carry(
 
 /// A sentence about a tunnel that was cut; nothing where the person did it.
 fn why_cut(cut: &Cut, entry: &Entry) -> Option<String> {
+    if entry.is_over() {
+        return Some(ConnectError::NotShared { vm: entry.vm().clone() }.to_string());
+    }
     let (vm, port) = (entry.vm().label(), entry.port());
     Some(match cut {
         Cut::ByClient => return None,

@@ -1,6 +1,6 @@
 //! Accounts and teams, and the namespace that they share.
 
-use berth_model::{AccountName, TeamName};
+use berth_model::{AccountName, TeamName, VmName};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
@@ -9,7 +9,7 @@ use crate::{
     audit::containing,
     convert::{number, optional_time, saturate, text, time, to_millis},
     ids::next_id,
-    keys, links, oidc, passkeys, sessions, tokens, vms,
+    keys, links, oidc, passkeys, sessions, shares, tokens, vms,
 };
 
 /// A live account.
@@ -47,6 +47,8 @@ pub struct AccountsQuery {
 pub struct RemovedAccount {
     /// Its keys, in the order in which they were added. They are gone.
     pub keys: Vec<KeyRow>,
+    /// The VMs of others that were shared with it, or that it was asked to share. They are shared with it no more.
+    pub shared: Vec<VmName>,
     /// Its VMs, in the order of their names. They are marked as being removed.
     pub vms: Vec<VmRow>,
     /// The cookies of its sessions, and its tokens. They are gone.
@@ -116,6 +118,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         let keys = keys::remove_all(&mut tx, name).await?;
+        let shared = shares::remove_all(&mut tx, name).await?;
         let vms = vms::begin_removing_all(&mut tx, name, at).await?;
         let mut cookies_and_tokens = sessions::end_all(&mut tx, name, None).await?;
         cookies_and_tokens.extend(tokens::remove_all(&mut tx, name).await?);
@@ -124,7 +127,7 @@ impl Store {
         links::remove_all(&mut tx, name).await?;
         sqlx::query("DELETE FROM passwords WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(RemovedAccount { keys, vms, cookies_and_tokens })
+        Ok(RemovedAccount { keys, shared, vms, cookies_and_tokens })
     }
 
     /// The live accounts in the order of their names.

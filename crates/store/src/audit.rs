@@ -1,5 +1,5 @@
 //! What happened, who did it, from where, and what it was about. Lines are added and, after a long time, cleared away;
-//! nothing else changes them, but that one of a log-in counts those after it that are like it.
+//! nothing else changes them, but that one of a log-in or a connection counts those after it that are like it.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -10,7 +10,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     Store, StoreError,
-    convert::{number, text, time, to_millis},
+    convert::{duration, number, saturate, text, time, to_millis},
     ids::next_id,
     words::words,
 };
@@ -132,17 +132,27 @@ words! {
         VmTitled = "vm_titled",
         /// It was decided who may see what a port of a VM serves.
         VmPort = "vm_port",
+        /// A VM was shared with somebody, or they were asked; or they are let do something else in it.
+        VmShared = "vm_shared",
+        /// A VM was taken back from somebody, or its time was over.
+        VmUnshared = "vm_unshared",
+        /// Somebody has accepted that a VM is shared with them.
+        ShareAccepted = "share_accepted",
+        /// Somebody has left a VM that was shared with them, or did not want it.
+        ShareLeft = "share_left",
         /// A terminal in a VM was opened, or found again, on the website.
         TerminalOpened = "terminal_opened",
         /// A key that signs certificates of hosts was added, put to use or removed: the detail says which of them.
         HostCa = "host_ca",
+        /// A connection into a VM has ended; the detail says to which port, and by which key.
+        Connection = "connection",
     }
 }
 
 impl AuditKind {
     /// Those that come in any number, and count in the line of the last one that is like them.
     fn is_counted(self) -> bool {
-        matches!(self, Self::LogIn | Self::LogInRefused | Self::TerminalOpened)
+        matches!(self, Self::LogIn | Self::LogInRefused | Self::TerminalOpened | Self::Connection)
     }
 }
 
@@ -165,6 +175,30 @@ pub struct NewAudit {
     pub detail: String,
 }
 
+/// What went through a connection, or through all that count in one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes into the VM.
+    pub sent: u64,
+    /// Bytes out of it.
+    pub received: u64,
+    /// How long it was open.
+    pub lasted: std::time::Duration,
+}
+
+/// What is told of what has happened for some time, or so often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// What.
+    pub what: NewAudit,
+    /// How often, at least once.
+    pub times: u64,
+    /// When it began, where that is another time than that of its end.
+    pub began: Option<OffsetDateTime>,
+    /// What went through it, for connections.
+    pub traffic: Option<Traffic>,
+}
+
 /// A line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRow {
@@ -178,6 +212,8 @@ pub struct AuditRow {
     pub times: u64,
     /// When it happened last.
     pub last_at: OffsetDateTime,
+    /// What went through it, for connections.
+    pub traffic: Option<Traffic>,
 }
 
 /// Which lines somebody wants to see: those for which everything holds that is given.
@@ -212,6 +248,9 @@ struct Columns {
     detail: String,
     times: i64,
     last_at: i64,
+    sent: Option<i64>,
+    received: Option<i64>,
+    lasted_ms: Option<i64>,
 }
 
 impl TryFrom<Columns> for AuditRow {
@@ -234,11 +273,37 @@ impl TryFrom<Columns> for AuditRow {
             },
             times: number("times of the audit trail", row.times)?,
             last_at: time("time of the audit trail", row.last_at)?,
+            traffic: traffic(row.sent, row.received, row.lasted_ms)?,
         })
     }
 }
 
+fn traffic(
+    sent: Option<i64>,
+    received: Option<i64>,
+    lasted: Option<i64>,
+) -> Result<Option<Traffic>, StoreError> {
+    let (Some(sent), Some(received), Some(lasted)) = (sent, received, lasted) else { return Ok(None) };
+    Ok(Some(Traffic {
+        sent: number("bytes of the audit trail", sent)?,
+        received: number("bytes of the audit trail", received)?,
+        lasted: duration("time of the audit trail", lasted)?,
+    }))
+}
+
 impl Store {
+    /// Writes down all of this, or nothing.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn add_audits(&self, new: &[AuditEntry], at: OffsetDateTime) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        for entry in new {
+            append_entry(&mut tx, entry, at).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
     /// Writes down what happened.
     ///
     /// # Errors
@@ -306,15 +371,32 @@ pub(crate) async fn append(
     new: &NewAudit,
     at: OffsetDateTime,
 ) -> Result<(), StoreError> {
+    let entry = AuditEntry { what: new.clone(), times: 1, began: None, traffic: None };
+    append_entry(tx, &entry, at).await
+}
+
+async fn append_entry(
+    tx: &mut Transaction<'static, Sqlite>,
+    entry: &AuditEntry,
+    at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let new = &entry.what;
     let (at, short) = (to_millis(at), |text: &str| text.chars().take(MAX_TEXT).collect::<String>());
+    // A clock that was set back does not make an end come before its beginning.
+    let began = entry.began.map_or(at, to_millis).min(at);
+    let times = saturate(entry.times.max(1));
+    let (sent, received) =
+        (entry.traffic.map(|t| saturate(t.sent)), entry.traffic.map(|t| saturate(t.received)));
+    let lasted = entry.traffic.map(|t| saturate(t.lasted.as_millis()));
     let (subject, detail) = (short(&new.subject), short(&new.detail));
     let address = new.address.map(|address| address.to_string());
     if new.kind.is_counted() {
         let counted = sqlx::query(
-            "UPDATE audit SET times = times + 1, last_at = $1
+            "UPDATE audit SET times = times + $10, last_at = $1, sent = sent + $11, received = received + $12,
+                 lasted_ms = lasted_ms + $13
              WHERE id = (SELECT MAX(id) FROM audit
-                         WHERE kind = $2 AND address = $3 AND account IS NOT DISTINCT FROM $4 AND subject = $5
-                           AND detail = $6 AND way = $7)
+                         WHERE kind = $2 AND address IS NOT DISTINCT FROM $3 AND account IS NOT DISTINCT FROM $4
+                           AND subject = $5 AND detail = $6 AND way = $7 AND actor IS NOT DISTINCT FROM $9)
                AND at > $8 AND last_at <= $1",
         )
         .bind(at)
@@ -325,6 +407,11 @@ pub(crate) async fn append(
         .bind(&detail)
         .bind(new.way.as_str())
         .bind(at.saturating_sub(millis(SAME_LINE)))
+        .bind(new.actor.as_ref().map(AccountName::as_str))
+        .bind(times)
+        .bind(sent)
+        .bind(received)
+        .bind(lasted)
         .execute(&mut **tx)
         .await?;
         if counted.rows_affected() > 0 {
@@ -333,11 +420,12 @@ pub(crate) async fn append(
     }
     let id = next_id(tx, "audit").await?;
     sqlx::query(
-        "INSERT INTO audit (id, at, kind, account, actor, way, address, subject, detail, last_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $2)",
+        "INSERT INTO audit (id, at, kind, account, actor, way, address, subject, detail, last_at, times, sent,
+                            received, lasted_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(id)
-    .bind(at)
+    .bind(began)
     .bind(new.kind.as_str())
     .bind(new.account.as_ref().map(AccountName::as_str))
     .bind(new.actor.as_ref().map(AccountName::as_str))
@@ -345,6 +433,11 @@ pub(crate) async fn append(
     .bind(address)
     .bind(subject)
     .bind(detail)
+    .bind(at)
+    .bind(times)
+    .bind(sent)
+    .bind(received)
+    .bind(lasted)
     .execute(&mut **tx)
     .await?;
     if id % CLEAR_EVERY == 0 {

@@ -6,7 +6,7 @@ use berth_model::{AccountName, TeamName};
 
 use crate::{
     keys::MAX_KEYS, limits::Limit, links::MAX_INVITATIONS, oidc::MAX_OIDC_IDENTITIES, passkeys::MAX_PASSKEYS,
-    tokens::MAX_TOKENS,
+    shares::MAX_SHARES, tokens::MAX_TOKENS,
 };
 
 /// Why the store did not do what it was asked. Nothing was changed.
@@ -36,6 +36,14 @@ pub enum StoreError {
         /// The name that was asked for.
         name: TeamName,
     },
+    /// There is no such VM, or it is being removed.
+    #[error("There is no such VM.")]
+    NoSuchVm,
+    /// The VM is shared with [`MAX_SHARES`] accounts.
+    #[error(
+        "This VM is shared with {MAX_SHARES} accounts, and more are not possible. Take it back from one first."
+    )]
+    TooManyShares,
     /// The account has the key already.
     #[error("The account {account} has this key already.")]
     SameAccountHasKey {

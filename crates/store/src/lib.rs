@@ -7,7 +7,8 @@
 //! ```text
 //!   names ─┬─ accounts ─┬─ keys      a key's row goes when the key is removed
 //!          │            ├─ vms       a VM's row stays: its name keeps its host key
-//!          │            │   └─ ports   who may see them
+//!          │            │   ├─ ports   who may see them
+//!          │            │   └─ shares  with which other accounts
 //!          │            └─ passwords, login sessions, links, tokens: hashes only
 //!          │            ├─ passkeys, OIDC identities: nothing secret
 //!          └─ teams ──────┘
@@ -44,6 +45,7 @@ mod passwords;
 mod ports;
 mod roles;
 mod sessions;
+mod shares;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -53,7 +55,7 @@ mod vms;
 mod words;
 
 pub use accounts::{AccountRow, AccountsQuery, RemovedAccount};
-pub use audit::{AUDIT_PAGE, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Way};
+pub use audit::{AUDIT_PAGE, AuditEntry, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Traffic, Way};
 pub use disks::Rebuild;
 pub use error::StoreError;
 pub use hash::{SecretHash, SecretHashError};
@@ -69,6 +71,7 @@ pub use roles::{Role, ShutOut};
 pub use sessions::{
     BegunSession, LoginSessionRow, LoginWay, MAX_LOGIN_SESSIONS, NewLoginSession, SessionId, SessionLife,
 };
+pub use shares::{MAX_SHARES, NewShare, ShareRow};
 pub use sqlite::Store;
 pub use tokens::{MAX_TOKEN_LABEL, MAX_TOKENS, NewToken, Scope, TokenId, TokenRow};
 pub use vms::{NewVm, Noted, VmRow};

@@ -21,6 +21,7 @@ fn guest() -> Guest {
         user: "alice".parse().expect("a name"),
         authorized_keys: String::new(),
         host_certificate: String::new(),
+        others: vec![],
         host_key: Secret::new(String::new()),
     }
 }

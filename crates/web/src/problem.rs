@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use berth_control::{Error, Kind, WebError};
+use berth_control::{Error, Kind, MAX_SHARES, WebError};
 
 use crate::{
     frame::{Frame, Here},
@@ -227,6 +227,11 @@ pub(crate) fn words(error: &Error) -> String {
         Error::NoSuchAccount(_) | Error::NoSuchVm(_) | Error::NoSuchKey { .. } => {
             "It is not there any more.".into()
         }
+        Error::OwnVm(vm) => format!("{} is yours already. Share it with somebody else.", vm.label()),
+        Error::TooManyShares(vm) => format!(
+            "{} is shared with {MAX_SHARES} people, and more are not possible. Take it back from one of them first.",
+            vm.label()
+        ),
         Error::AmbiguousKey { .. } => "More than one key is called that. Name it by its fingerprint.".into(),
         error => error.to_string(),
     }

@@ -1,8 +1,10 @@
 //! The audit trail as people read it.
 
-use berth_control::{AUDIT_PAGE, AuditInfo, AuditKind, Way};
+use std::time::Duration;
 
-use crate::words::Moment;
+use berth_control::{AUDIT_PAGE, AuditInfo, AuditKind, TrafficInfo, Way};
+
+use crate::words::{Moment, size, span};
 
 /// A page of it.
 pub(crate) struct Trail {
@@ -63,6 +65,10 @@ fn what(info: &AuditInfo) -> String {
     }
     if !info.detail.is_empty() {
         text += &format!(" ({})", info.detail);
+    }
+    if let Some(TrafficInfo { sent, received, seconds }) = info.traffic {
+        let time = span(Duration::from_secs(seconds));
+        text += &format!(": {} in, {} out, open for {time}", size(sent), size(received));
     }
     if info.times > 1 {
         text += &format!(" ({} times)", info.times);

@@ -93,7 +93,7 @@ pub(crate) const STATES: [Status; 9] = [
     Status::Removing,
 ];
 
-fn kind(status: Status) -> &'static str {
+pub(crate) fn kind(status: Status) -> &'static str {
     match status {
         Status::Running => "running",
         Status::Asleep => "asleep",

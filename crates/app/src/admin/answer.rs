@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use berth_control::{
     AccountInfo, Acting, Actor, AuditKind, AuditQuery, Control, Invitation, Limits, OwnLimits, Progress,
-    Status, VmInfo,
+    ShareTerms, Status, VmInfo,
 };
 use berth_model::{AccountName, VmName};
 use time::OffsetDateTime;
@@ -175,6 +175,16 @@ impl Desk {
                 tracing::info!(%vm, disk, "disk resized");
                 Answer::Resized { vm: self.vm(&vm).await?, room }
             }
+            Request::VmShare { vm, account: name, sudo, seconds } => {
+                let (vm, name) = (self.find_vm(&vm).await?, account(&name)?);
+                let terms = ShareTerms { sudo, until: seconds.map(from_now).transpose()? };
+                Answer::Share(host.share_vm(&vm, &name, terms).await?)
+            }
+            Request::VmUnshare { vm, account: name } => {
+                let (vm, name) = (self.find_vm(&vm).await?, account(&name)?);
+                Answer::Share(host.unshare_vm(&vm, &name).await?)
+            }
+            Request::VmShares { vm } => Answer::Shares(host.shares(&self.find_vm(&vm).await?).await?),
             Request::VmRemove { vm } => {
                 let vm = self.find_vm(&vm).await?;
                 host.remove_vm(&vm).await?;
@@ -270,6 +280,12 @@ impl Desk {
 fn account(name: &str) -> Result<AccountName, Failure> {
     name.parse()
         .map_err(|error: berth_model::NameError| Failure::new(FailureKind::Invalid, error.to_string()))
+}
+
+fn from_now(seconds: u64) -> Result<OffsetDateTime, Failure> {
+    let span = i64::try_from(seconds).ok().map(time::Duration::seconds);
+    span.and_then(|span| OffsetDateTime::now_utc().checked_add(span))
+        .ok_or_else(|| Failure::new(FailureKind::Invalid, "That is too long. Leave the time out for no end."))
 }
 
 fn audit_query(search: AuditSearch) -> Result<AuditQuery, Failure> {

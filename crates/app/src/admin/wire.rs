@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth_control::{
     AccountInfo, AddedKey, AuditId, AuditInfo, Grown, Home, HostCaInfo, InvitationInfo, KeyInfo, Kind,
-    Limits, LinkFor, OwnLimits, Role, Status, VmInfo, WebError,
+    Limits, LinkFor, OwnLimits, Role, ShareInfo, Status, VmInfo, WebError,
 };
 use berth_model::VmName;
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,12 @@ pub(crate) enum Request {
     VmRebuild { vm: String, home: Home },
     /// Makes the disk of a VM so many bytes large.
     VmResize { vm: String, disk: u64 },
+    /// Asks an account to share a VM, for so many seconds where that is given.
+    VmShare { vm: String, account: String, sudo: bool, seconds: Option<u64> },
+    /// Takes a VM back from an account.
+    VmUnshare { vm: String, account: String },
+    /// With whom a VM is shared.
+    VmShares { vm: String },
     /// Removes a VM and its disk.
     VmRemove { vm: String },
     /// The end of a VM's console.
@@ -133,6 +139,9 @@ impl Request {
             | Self::VmShow { .. }
             | Self::VmAlwaysOn { .. }
             | Self::VmSnooze { .. }
+            | Self::VmShare { .. }
+            | Self::VmUnshare { .. }
+            | Self::VmShares { .. }
             | Self::VmLog { .. } => false,
         }
     }
@@ -230,6 +239,8 @@ pub(crate) enum Answer {
         room: Grown,
     },
     Vms(Vec<VmInfo>),
+    Share(ShareInfo),
+    Shares(Vec<ShareInfo>),
     /// What had this name is no more.
     Removed {
         name: String,

@@ -30,6 +30,12 @@ pub(crate) enum VmCommand {
     Rebuild(RebuildVmArgs),
     /// Make the disk of a VM larger; a disk does not get smaller
     Resize(ResizeVmArgs),
+    /// Ask another account to share a VM; it is let in once it has accepted on the website
+    Share(ShareVmArgs),
+    /// Take a VM back from an account: its connections end at once
+    Unshare(UnshareVmArgs),
+    /// List with whom a VM is shared
+    Shares(VmArgs),
     /// Remove a VM with everything on its disk
     Remove(RemoveVmArgs),
     /// Print the end of a VM's console since its last start
@@ -119,6 +125,39 @@ pub(crate) struct RemoveVmArgs {
     /// Do not ask on a terminal; elsewhere nothing is asked
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShareVmArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// Name of the account that it is shared with
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: String,
+    /// Let them be root in it
+    #[arg(long)]
+    pub(crate) sudo: bool,
+    /// For how long from now, such as 8h or 30d; without it until it is taken back
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    pub(crate) time: Option<Duration>,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    match time_or_off(text) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("give a length of time such as 8h or 30d".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnshareVmArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// Name of the account that it is taken back from
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: String,
 }
 
 #[derive(Debug, Args)]

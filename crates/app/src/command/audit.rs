@@ -1,6 +1,6 @@
 //! `berth admin audit`
 
-use berth_control::{AUDIT_PAGE, AuditInfo};
+use berth_control::{AUDIT_PAGE, AuditInfo, TrafficInfo};
 use serde_json::json;
 
 use super::{Context, misfit};
@@ -39,6 +39,15 @@ pub(crate) fn audit(context: &Context<'_>, args: &AuditArgs) -> Result<(), Failu
     context.output.table(&json!({ "audit": lines }), &table, "There is no such line in the audit trail.")
 }
 
+fn detail(line: &AuditInfo) -> String {
+    match line.traffic {
+        Some(TrafficInfo { sent, received, seconds }) => {
+            format!("{}: {sent} bytes in, {received} out, {seconds} s", line.detail)
+        }
+        None => line.detail.clone(),
+    }
+}
+
 fn cells(line: &AuditInfo) -> [String; 7] {
     let what =
         if line.times > 1 { format!("{} ({} times)", line.kind, line.times) } else { line.kind.to_string() };
@@ -51,6 +60,6 @@ fn cells(line: &AuditInfo) -> [String; 7] {
         by,
         line.address.map(|address| address.to_string()).unwrap_or_default(),
         line.subject.clone(),
-        line.detail.clone(),
+        detail(line),
     ]
 }

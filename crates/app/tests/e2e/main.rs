@@ -24,6 +24,7 @@ mod refusals;
 mod room;
 mod run;
 mod scripts;
+mod sharing;
 mod sleep;
 mod terminal;
 mod tutorial;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         scripts::TESTS,
         bench::TESTS,
         page::TESTS,
+        sharing::TESTS,
     ];
     // The small ones wait most of their time, so they begin with the first of the others.
     let small = small.into_iter().flatten().map(|(name, test)| trial(name, *test, &worlds, Worlds::small));

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use super::Tools;
 use crate::{
     activity::Activity,
-    guest::{authorized_keys, broken, guest_of},
+    guest::{authorized_keys, broken, guest_of, guests_of},
     idle::{Use, UseKind},
     lifecycle::{Event, State},
     metrics::CameUp,
@@ -94,7 +94,8 @@ impl Job {
 
     pub(super) async fn push_keys(self) -> Result<(), EngineError> {
         let keys = authorized_keys(&self.tools, self.id, &self.name.owner).await?;
-        self.tools.engine.set_authorized_keys(&self.id, &keys).await
+        let guests = guests_of(&self.tools, self.id).await?;
+        self.tools.engine.set_authorized_keys(&self.id, &keys, &guests).await
     }
 
     /// Writes down when it was last used, so that a restart of the server does not begin to count anew.

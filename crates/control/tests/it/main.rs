@@ -3,11 +3,13 @@
 #![cfg(test)]
 
 mod access;
+mod connections;
 mod disks;
 mod keys;
 mod lifecycle;
 mod listing;
 mod room;
+mod sharing;
 mod sites;
 mod sleep;
 mod terminal;

@@ -68,6 +68,7 @@ fi
 
 # Keys, then sshd: nobody meets an sshd that does not know them yet.
 put "/run/berth/keys/$user" "$authorized_keys"
+all_guests
 verb=start
 if certify; then
     verb=reload-or-restart

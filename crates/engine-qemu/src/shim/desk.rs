@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use berth_engine::{Guest, Lease, Observed, Usage};
+use berth_engine::{Guest, GuestUser, Lease, Observed, Usage};
 use berth_vnet::{DialError, Network, Stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -73,10 +73,14 @@ impl Desk {
     }
 
     /// Takes note for the next boot or wake first: a guest that comes up meanwhile is given them by the supervisor.
-    pub(super) async fn set_authorized_keys(&self, authorized_keys: String) -> Result<(), Denied> {
+    pub(super) async fn set_authorized_keys(
+        &self,
+        authorized_keys: String,
+        others: Vec<GuestUser>,
+    ) -> Result<(), Denied> {
         self.guest.send_modify(|guest| {
             if let Some(guest) = guest {
-                *guest = Arc::new(Guest { authorized_keys, ..Guest::clone(guest) });
+                *guest = Arc::new(Guest { authorized_keys, others, ..Guest::clone(guest) });
             }
         });
         if self.has_to_run().is_err() {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use berth_engine::{EngineError, Guest};
+use berth_engine::{EngineError, Guest, GuestUser};
 use berth_model::{AccountName, Secret, VmId};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub(crate) struct GuestSpec {
     names: Vec<String>,
     user: AccountName,
     authorized_keys: String,
+    #[serde(default)]
+    others: Vec<GuestUser>,
     host_key: String,
     /// A server that is older than this shim does not say it.
     #[serde(default)]
@@ -61,6 +63,7 @@ impl From<&Guest> for GuestSpec {
             names: guest.names.clone(),
             user: guest.user.clone(),
             authorized_keys: guest.authorized_keys.clone(),
+            others: guest.others.clone(),
             host_key: guest.host_key.expose().clone(),
             host_certificate: guest.host_certificate.clone(),
         }
@@ -69,9 +72,9 @@ impl From<&Guest> for GuestSpec {
 
 impl From<GuestSpec> for Guest {
     fn from(spec: GuestSpec) -> Self {
-        let GuestSpec { hostname, names, user, authorized_keys, host_key, host_certificate } = spec;
+        let GuestSpec { hostname, names, user, authorized_keys, others, host_key, host_certificate } = spec;
         let host_key = Secret::new(host_key);
-        Self { hostname, names, user, authorized_keys, host_key, host_certificate }
+        Self { hostname, names, user, authorized_keys, others, host_key, host_certificate }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use berth_engine::Guest;
+use berth_engine::{Guest, GuestUser};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -187,6 +187,10 @@ impl Record {
 
 /// Stands for what the guest was given, so that a wake can tell whether it has to be given anything.
 pub(crate) fn given_hash(guest: &Guest) -> String {
-    let given = [guest.authorized_keys.as_str(), guest.host_certificate.as_str()].join("\0");
-    Sha256::digest(given.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hash = Sha256::new_with_prefix(guest.authorized_keys.as_bytes());
+    hash.update(format!("\0{}", guest.host_certificate));
+    for GuestUser { name, uid, sudo, authorized_keys } in &guest.others {
+        hash.update(format!("\0{name} {uid} {sudo}\n{authorized_keys}"));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

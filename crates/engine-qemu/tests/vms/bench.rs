@@ -56,6 +56,7 @@ impl Bench {
             names: vec!["vm-0.alice.koding.kd.io".to_owned()],
             user: "alice".parse().expect("a name"),
             authorized_keys: member,
+            others: vec![],
             host_key: Secret::new(fs::read_to_string(ssh.file("host")).expect("the key is made")),
             host_certificate: String::new(),
         };

@@ -89,6 +89,7 @@ async fn somebody_else(bench: &Bench) -> Guest {
         names: vec!["vm-3.bob.koding.kd.io".to_owned()],
         user: "bob".parse().expect("a name"),
         authorized_keys: bench.guest.authorized_keys.clone(),
+        others: vec![],
         host_key: Secret::new(fs::read_to_string(bench.ssh.file("host-of-bob")).expect("the key is made")),
         host_certificate: String::new(),
     }

@@ -12,7 +12,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use berth_control::{Control, Login};
-use berth_model::PublicKey;
+use berth_model::{Fingerprint, PublicKey};
 use russh::{
     MethodKind, MethodSet,
     keys::{Algorithm, ssh_key},
@@ -34,11 +34,22 @@ pub(super) struct Door {
     failed: usize,
     /// Why the last key did not count.
     why_not: Option<String>,
+    /// Which one that was.
+    last: Option<Fingerprint>,
+}
+
+impl Drop for Door {
+    /// Who goes without having logged in was refused, if they have tried at all.
+    fn drop(&mut self) {
+        if self.login.is_none() && self.failed > 0 {
+            self.control.note_refused_key(self.from, self.last.as_ref());
+        }
+    }
 }
 
 impl Door {
     pub(super) fn new(control: Arc<Control>, from: IpAddr) -> Self {
-        Self { control, from, login: None, failed: 0, why_not: None }
+        Self { control, from, login: None, failed: 0, why_not: None, last: None }
     }
 
     /// Whose connection this is, once somebody has logged in.
@@ -53,7 +64,8 @@ impl Door {
 
     /// A key without a signature.
     pub(super) async fn offered(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
-        match key_of(key, algorithm) {
+        let key = self.looked_at(key, algorithm);
+        match key {
             Ok(key) if !self.control.knows(&key).await => self.refuse(self.control.unknown(&key).to_string()),
             Ok(_) if self.failed < MAX_KEYS => Auth::Accept,
             Ok(_) => self.refuse(String::new()),
@@ -63,7 +75,7 @@ impl Door {
 
     /// A key whose owner has signed.
     pub(super) async fn proven(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
-        let key = match key_of(key, algorithm) {
+        let key = match self.looked_at(key, algorithm) {
             Ok(key) => key,
             Err(why) => return self.refuse(why),
         };
@@ -93,6 +105,12 @@ impl Door {
         }
         let text = self.why_not.as_deref().unwrap_or(words::NO_KEY);
         Auth::Partial { name: "".into(), instructions: in_ascii(text).into(), prompts: [].as_slice().into() }
+    }
+
+    fn looked_at(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Result<PublicKey, String> {
+        let key = key_of(key, algorithm);
+        self.last = key.as_ref().ok().map(PublicKey::fingerprint);
+        key
     }
 
     /// Refuses a key. After the last one that may fail, only the last words are left to be asked for.

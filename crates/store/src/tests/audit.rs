@@ -1,9 +1,11 @@
 //! The audit trail.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
+
+use berth_model::AccountName;
 
 use super::{alice, at, bob, stores};
-use crate::{AUDIT_PAGE, AuditKind, AuditQuery, AuditRow, NewAudit, Store, Way};
+use crate::{AUDIT_PAGE, AuditEntry, AuditKind, AuditQuery, AuditRow, NewAudit, Store, Traffic, Way};
 
 fn event(kind: AuditKind, subject: &str) -> NewAudit {
     NewAudit {
@@ -120,6 +122,54 @@ async fn log_ins_that_are_alike_are_one_line_for_an_hour_and_nothing_else_is() {
                 (AuditKind::VmStarted, 1, at(3601)),
             ]
         );
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_alike_are_one_line_with_the_sum() {
+    for store in stores().await {
+        let entry = |actor: AccountName, began, sent| AuditEntry {
+            what: NewAudit { actor: Some(actor), ..event(AuditKind::Connection, "vm-0.alice.koding") },
+            times: 1,
+            began: Some(at(began)),
+            traffic: Some(Traffic { sent, received: 10 * sent, lasted: Duration::from_secs(5) }),
+        };
+        store
+            .add_audits(&[entry(alice(), 0, 1), entry(alice(), 3, 2), entry(bob(), 4, 4)], at(9))
+            .await
+            .unwrap();
+        store.add_audits(&[entry(alice(), 20, 8)], at(25)).await.unwrap();
+        store.add_audits(&[entry(alice(), 10, 16)], at(4000)).await.unwrap();
+        let rows = found(&store, AuditQuery::default()).await;
+        let said: Vec<_> = rows
+            .iter()
+            .rev()
+            .map(|row| {
+                (row.what.actor.clone().unwrap(), row.times, row.at, row.last_at, row.traffic.unwrap())
+            })
+            .collect();
+        let sum = |sent, seconds| Traffic { sent, received: 10 * sent, lasted: Duration::from_secs(seconds) };
+        assert_eq!(
+            said,
+            [
+                (alice(), 3, at(0), at(25), sum(11, 15)),
+                (bob(), 1, at(4), at(9), sum(4, 5)),
+                (alice(), 1, at(10), at(4000), sum(16, 5)),
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_only_counted_is_one_line_too() {
+    for store in stores().await {
+        let what =
+            NewAudit { account: None, actor: None, address: None, ..event(AuditKind::LogInRefused, "") };
+        let counted = AuditEntry { what, times: 500, began: None, traffic: None };
+        store.add_audits(std::slice::from_ref(&counted), at(0)).await.unwrap();
+        store.add_audits(&[counted], at(60)).await.unwrap();
+        let rows = found(&store, AuditQuery::default()).await;
+        assert_eq!((rows.len(), rows[0].times, rows[0].traffic), (1, 1000, None));
     }
 }
 

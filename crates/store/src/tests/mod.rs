@@ -12,6 +12,7 @@ mod opening;
 mod passkeys;
 mod ports;
 mod schema;
+mod shares;
 mod tokens;
 mod vms;
 

@@ -1,6 +1,7 @@
 //! Impossible rows are refused by the database itself, whoever writes them.
 
-use super::{alice, at, new_key, new_vm, stores_with_accounts};
+use super::{alice, at, bob, new_key, new_vm, stores_with_accounts};
+use crate::NewShare;
 
 /// What somebody logs in with.
 const LOG_IN: &str = "
@@ -80,10 +81,22 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE host_cas SET signs = 2 WHERE id = 2",
     "UPDATE host_cas SET signs = 1 WHERE id = 2",
     "UPDATE host_cas SET private_key = ''",
+    "UPDATE audit SET sent = -1",
+    "UPDATE audit SET received = -1",
+    "UPDATE audit SET lasted_ms = -1",
     "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 22, 'public', 0 FROM vms",
     "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 65536, 'public', 0 FROM vms",
     "INSERT INTO port_access (vm, port, access, set_at) SELECT id, 80, 'everybody', 0 FROM vms",
     "INSERT INTO port_access (vm, port, access, set_at) VALUES ('0123456789abcdef', 80, 'public', 0)",
+    "UPDATE shares SET sudo = 2",
+    "UPDATE shares SET account = 'nobody-here'",
+    "UPDATE shares SET accept_by = made_at",
+    "UPDATE shares SET accepted_at = made_at - 1",
+    "UPDATE shares SET accepted_at = accept_by + 1",
+    "UPDATE shares SET ends_at = made_at",
+    "UPDATE guest_uids SET uid = 1000",
+    "UPDATE guest_uids SET uid = 60000",
+    "INSERT INTO guest_uids (account, uid) SELECT 'alice', uid FROM guest_uids",
 ];
 
 #[tokio::test]
@@ -92,6 +105,9 @@ async fn impossible_rows_are_refused() {
         store.add_key(&alice(), &new_key(1), at(0)).await.unwrap();
         store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap();
         store.add_vm(&new_vm(alice(), "b"), at(0)).await.unwrap();
+        let vm = store.add_vm(&new_vm(alice(), "c"), at(0)).await.unwrap().id;
+        let share = NewShare { vm, account: bob(), sudo: true, accept_by: at(9), ends_at: None };
+        store.share(&share, at(0)).await.unwrap();
         let mut tx = store.write().await.unwrap();
         sqlx::raw_sql(LOG_IN).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_engine::{
-    About, Ending, Engine, EngineError, Grown, Guest, Home, Lease, Observed, Room, Stream, Usage, VmSpec,
+    About, Ending, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Observed, Room, Stream, Usage,
+    VmSpec,
 };
 use berth_model::VmId;
 use tokio_util::sync::CancellationToken;
@@ -251,12 +252,18 @@ impl Engine for FakeEngine {
         Ok(self.table().vms.keys().copied().collect())
     }
 
-    async fn set_authorized_keys(&self, vm: &VmId, authorized_keys: &str) -> Result<(), EngineError> {
+    async fn set_authorized_keys(
+        &self,
+        vm: &VmId,
+        authorized_keys: &str,
+        others: &[GuestUser],
+    ) -> Result<(), EngineError> {
         self.called(Verb::SetAuthorizedKeys, Some(vm)).await?;
         if let Some(FakeVm { observed: Observed::Running | Observed::Booting, guest: Some(guest), .. }) =
             self.table().vms.get_mut(vm)
         {
             authorized_keys.clone_into(&mut guest.authorized_keys);
+            others.clone_into(&mut guest.others);
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ mod accounts;
 mod audit;
 mod invitations;
 mod keys;
+mod shares;
 mod vms;
 
 pub(crate) use refusal::Refusal;

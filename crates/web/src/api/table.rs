@@ -10,7 +10,7 @@ use super::{
         Chapter::{self, Account, Accounts, Keys, Operators, Vms},
         row,
     },
-    vms,
+    shares, vms,
 };
 use crate::routes::{PASTE, Row};
 
@@ -105,6 +105,44 @@ fn members() -> Vec<Row> {
             put("/api/v1/vms/{vm}/ports/{port}", VmsWrite),
             about(Vms, "set_port", "Shares a port of a VM, or takes it back."),
             vms::set_port,
+        ),
+        row(
+            get("/api/v1/vms/{vm}/shares", VmsRead),
+            about(Vms, "list_shares", "With whom a VM is shared, and who was asked."),
+            shares::list,
+        ),
+        row(
+            put("/api/v1/vms/{vm}/shares/{account}", VmsWrite),
+            about(
+                Vms,
+                "share_vm",
+                "Asks somebody to share a VM, which they have a week to accept; or changes what they are let do in it.",
+            ),
+            shares::share,
+        ),
+        row(
+            delete("/api/v1/vms/{vm}/shares/{account}", VmsWrite),
+            about(Vms, "unshare_vm", "Takes a VM back. Their connections into it end at once."),
+            shares::take_back,
+        ),
+        row(
+            get("/api/v1/shared-vms", VmsRead),
+            about(
+                Vms,
+                "list_shared_vms",
+                "The VMs of others that are shared with you, or that you were asked for.",
+            ),
+            shares::with_me,
+        ),
+        row(
+            put("/api/v1/shared-vms/{vm}", VmsWrite),
+            about(Vms, "accept_share", "Accepts that a VM is shared with you, or leaves it."),
+            shares::accept,
+        ),
+        row(
+            delete("/api/v1/shared-vms/{vm}", VmsWrite),
+            about(Vms, "leave_share", "Leaves a VM that is shared with you, or does not accept it."),
+            shares::leave,
         ),
         row(
             get("/api/v1/vms/{vm}/why", VmsRead),

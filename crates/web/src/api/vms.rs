@@ -30,7 +30,7 @@ const MOST_CONNECTIONS: usize = 1000;
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct Which {
     /// `vm-0` for one of your own; `vm-0.alice.koding` or any of its host names for any.
-    vm: String,
+    pub(super) vm: String,
 }
 
 pub(crate) async fn list(call: Call<Nothing, Paging>) -> Result<Shown<Page<Vm>>, Refusal> {

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use super::shared::{self, SharedView};
 use crate::{
     Site, Website,
     frame::{Frame, Here},
@@ -52,6 +53,7 @@ struct Environments {
     vms: Vec<VmView>,
     keys: usize,
     sleep_after: Option<String>,
+    shared: Vec<SharedView>,
     new_wrong: Option<String>,
 }
 
@@ -101,6 +103,7 @@ pub(crate) async fn show_page(
         vms,
         keys: member.acting.keys(member.account()).await?.len(),
         sleep_after: website.control.settings().idle.sleep_after.map(span),
+        shared: shared::of(member).await?,
         new_wrong,
     };
     words::show(code, &page)

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     environments::{Wrong, show_page},
+    people::People,
     ports::Ports,
 };
 use crate::{
@@ -39,6 +40,7 @@ struct Page {
     csrf: String,
     vm: VmView,
     plots: Vec<Plot>,
+    people: People,
     ports: Ports,
     until: String,
     until_wrong: String,
@@ -103,6 +105,7 @@ impl Page {
     async fn of(website: &Website, member: &Member, vm: &OwnVm) -> Result<Self, Problem> {
         let plots = plots(vm, member);
         let ports = Ports::of(website, member, vm).await?;
+        let people = People::of(member, vm).await?;
         let vm = VmView::new(vm.info());
         Ok(Self {
             frame: Frame::new(&member.visitor, Here::Elsewhere).live(format!("/live{}", vm.path)),
@@ -110,6 +113,7 @@ impl Page {
             title: vm.title.clone().unwrap_or_default(),
             vm,
             plots,
+            people,
             ports,
             until: String::new(),
             until_wrong: String::new(),
@@ -135,6 +139,17 @@ pub(crate) async fn show_with_ports(
     code: StatusCode,
 ) -> Result<Response, Problem> {
     words::show(code, &Page { ports, ..Page::of(website, member, vm).await? })
+}
+
+/// The page with another answer in its part about people.
+pub(crate) async fn show_with_people(
+    website: &Website,
+    member: &Member,
+    vm: &OwnVm,
+    people: People,
+    code: StatusCode,
+) -> Result<Response, Problem> {
+    words::show(code, &Page { people, ..Page::of(website, member, vm).await? })
 }
 
 /// Turns it on or off, wakes it or puts it to sleep.

@@ -148,7 +148,7 @@ impl Notice {
                 ConnectError::WakeFailed { vm, .. } => failed(vm, "could not be woken."),
                 ConnectError::Unavailable { vm, .. } => failed(vm, "cannot be reached."),
                 ConnectError::Stopped { vm } => failed(vm, "was stopped."),
-                ConnectError::Removed { .. } => Self::missing(),
+                ConnectError::Removed { .. } | ConnectError::NotShared { .. } => Self::missing(),
                 ConnectError::Silent { vm, .. } => Self::silent(vm, port, website),
                 ConnectError::Refused { vm, .. } => Self::new(
                     StatusCode::BAD_GATEWAY,

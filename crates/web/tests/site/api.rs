@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A program with a token.
-struct Program<'a> {
+pub(crate) struct Program<'a> {
     world: &'a World,
     token: String,
 }
@@ -34,7 +34,7 @@ impl World {
         token.expose().clone()
     }
 
-    async fn program(&self, name: &str, scopes: &[Scope]) -> Program<'_> {
+    pub(crate) async fn program(&self, name: &str, scopes: &[Scope]) -> Program<'_> {
         Program { world: self, token: self.token(name, scopes).await }
     }
 }
@@ -54,19 +54,19 @@ impl Program<'_> {
         answer
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         told(self.send("GET", path, &[], "").await)
     }
 
-    async fn delete(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
         told(self.send("DELETE", path, &[], "").await)
     }
 
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         self.json("POST", path, body).await
     }
 
-    async fn put(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> (u16, Value) {
         self.json("PUT", path, body).await
     }
 

@@ -86,7 +86,7 @@ fn harmless(body: &str, what: &str) {
 }
 
 /// Every field that a form of this site has. One that a template has and this list has not fails a test below.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 27] = [
     "name",
     "size",
     "password",
@@ -111,6 +111,9 @@ const FIELDS: [&str; 24] = [
     "kind",
     "port",
     "access",
+    "account",
+    "sudo",
+    "vm",
 ];
 
 #[test]

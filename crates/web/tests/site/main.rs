@@ -14,6 +14,7 @@ mod ops;
 mod pages;
 mod passkeys;
 mod routes;
+mod sharing;
 mod sites;
 mod sites_hostile;
 mod sites_streams;

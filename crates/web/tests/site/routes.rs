@@ -14,7 +14,9 @@ DELETE /api/v1/accounts/{account} | Token(OpsWrite) | with its token
 DELETE /api/v1/accounts/{account}/keys/{key} | Token(OpsWrite) | with its token
 DELETE /api/v1/invitations/{invitation} | Token(OpsWrite) | with its token
 DELETE /api/v1/keys/{key} | Token(KeysWrite) | with its token
+DELETE /api/v1/shared-vms/{vm} | Token(VmsWrite) | with its token
 DELETE /api/v1/vms/{vm} | Token(VmsWrite) | with its token
+DELETE /api/v1/vms/{vm}/shares/{account} | Token(VmsWrite) | with its token
 GET / | Anybody | reads
 GET /account | Member | reads
 GET /account/activity | Member | reads
@@ -41,10 +43,12 @@ GET /api/v1/audit | Token(OpsRead) | reads
 GET /api/v1/connections | Token(OpsRead) | reads
 GET /api/v1/invitations | Token(OpsRead) | reads
 GET /api/v1/keys | Token(KeysRead) | reads
+GET /api/v1/shared-vms | Token(VmsRead) | reads
 GET /api/v1/vms | Token(VmsRead) | reads
 GET /api/v1/vms/{vm} | Token(VmsRead) | reads
 GET /api/v1/vms/{vm}/boot-log | Token(VmsRead) | reads
 GET /api/v1/vms/{vm}/ports | Token(VmsRead) | reads
+GET /api/v1/vms/{vm}/shares | Token(VmsRead) | reads
 GET /api/v1/vms/{vm}/why | Token(VmsRead) | reads
 GET /enter | Member | reads
 GET /healthz | Anybody | reads
@@ -110,11 +114,15 @@ POST /ops/accounts/{account}/link | Operator | own form
 POST /ops/accounts/{account}/role | Operator | own form
 POST /ops/invitations | Operator | own form
 POST /ops/invitations/{invitation}/remove | Operator | own form
+POST /shared/accept | Member | own form
+POST /shared/leave | Member | own form
 POST /vms | Member | own form
 POST /vms/{vm}/always-on | Member | own form
 POST /vms/{vm}/boot | Member | own form
 POST /vms/{vm}/erase | Member | own form
 POST /vms/{vm}/label | Member | own form
+POST /vms/{vm}/people | Member | own form
+POST /vms/{vm}/people/remove | Member | own form
 POST /vms/{vm}/ports | Member | own form
 POST /vms/{vm}/power | Member | own form
 POST /vms/{vm}/rebuild | Member | own form
@@ -124,9 +132,11 @@ POST /vms/{vm}/snooze | Member | own form
 PUT /api/v1/accounts/{account}/blocked | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/limits | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/role | Token(OpsWrite) | with its token
+PUT /api/v1/shared-vms/{vm} | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/always-on | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/disk | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/ports/{port} | Token(VmsWrite) | with its token
+PUT /api/v1/vms/{vm}/shares/{account} | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/snooze | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/title | Token(VmsWrite) | with its token
 ";

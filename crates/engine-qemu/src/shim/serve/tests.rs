@@ -24,6 +24,7 @@ fn bench() -> Bench {
         names: vec!["vm-0.alice.koding.kd.io".to_owned()],
         user: "alice".parse().unwrap(),
         authorized_keys: String::new(),
+        others: vec![],
         host_key: Secret::new(String::new()),
         host_certificate: String::new(),
     };

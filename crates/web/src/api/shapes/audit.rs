@@ -37,6 +37,12 @@ pub(crate) struct Event {
     /// When it happened last.
     #[serde(with = "time::serde::rfc3339")]
     last_at: OffsetDateTime,
+    /// Bytes that went into the VM, for connections.
+    sent: Option<u64>,
+    /// Bytes that came out of it.
+    received: Option<u64>,
+    /// Seconds that it was open.
+    seconds: Option<u64>,
 }
 
 impl From<AuditInfo> for Event {
@@ -53,6 +59,9 @@ impl From<AuditInfo> for Event {
             detail: info.detail,
             times: info.times,
             last_at: info.last_at,
+            sent: info.traffic.map(|traffic| traffic.sent),
+            received: info.traffic.map(|traffic| traffic.received),
+            seconds: info.traffic.map(|traffic| traffic.seconds),
         }
     }
 }

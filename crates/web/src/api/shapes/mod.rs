@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod key;
 mod page;
+mod share;
 mod vm;
 
 use serde::Serialize;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     audit::{AuditFilter, Event},
     key::{Key, NewKeys, Verdict},
     page::{Page, Paging, page},
+    share::{AcceptShare, Share, ShareTerms},
     vm::{
         AlwaysOn, BootLog, Connection, NewVm, Port, Rebuild, Resize, SetAccess, SetTitle, Snooze, Start, Vm,
         Wait, Why,

@@ -1,0 +1,139 @@
+//! VMs that are shared.
+
+use berth_model::{AccountName, VmId};
+
+use super::{alice, at, bob, new_vm, stores_with_accounts};
+use crate::{MAX_SHARES, NewShare, Store, StoreError};
+
+fn with(account: AccountName, vm: VmId) -> NewShare {
+    NewShare { vm, account, sudo: false, accept_by: at(100), ends_at: None }
+}
+
+async fn vm_of_alice(store: &Store) -> VmId {
+    store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap().id
+}
+
+async fn guests(store: &Store, vm: VmId, seconds: i64) -> Vec<AccountName> {
+    store.guests_of(vm, at(seconds)).await.unwrap().into_iter().map(|row| row.account).collect()
+}
+
+#[tokio::test]
+async fn who_is_asked_is_no_guest_before_they_accept() {
+    for store in stores_with_accounts().await {
+        let vm = vm_of_alice(&store).await;
+        let asked = store.share(&with(bob(), vm), at(1)).await.unwrap();
+        assert_eq!((asked.accepted_at, asked.made_at, asked.uid), (None, at(1), 20001));
+        assert_eq!(guests(&store, vm, 2).await, []);
+        assert_eq!(store.shares_with(&bob(), at(2)).await.unwrap(), std::slice::from_ref(&asked));
+        assert_eq!(store.shares_of(vm, at(2)).await.unwrap(), [asked]);
+        assert_eq!(store.accept_share(vm, &alice(), at(3)).await.unwrap(), None, "nobody has asked her");
+        let accepted = store.accept_share(vm, &bob(), at(3)).await.unwrap().unwrap();
+        assert_eq!(accepted.accepted_at, Some(at(3)));
+        assert_eq!(store.accept_share(vm, &bob(), at(4)).await.unwrap(), Some(accepted.clone()), "once");
+        assert_eq!(guests(&store, vm, 1000).await, [bob()], "for as long as nobody takes it back");
+        assert_eq!(store.remove_share(vm, &bob()).await.unwrap(), Some(accepted));
+        assert_eq!(store.remove_share(vm, &bob()).await.unwrap(), None);
+        assert_eq!(guests(&store, vm, 5).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_week_is_over_and_so_is_a_share_that_ends() {
+    for store in stores_with_accounts().await {
+        let vm = vm_of_alice(&store).await;
+        store.share(&with(bob(), vm), at(1)).await.unwrap();
+        assert_eq!(store.accept_share(vm, &bob(), at(100)).await.unwrap(), None, "too late");
+        assert_eq!(store.shares_with(&bob(), at(100)).await.unwrap(), []);
+        assert_eq!(store.end_shares(at(99)).await.unwrap(), []);
+        assert_eq!(store.end_shares(at(100)).await.unwrap().len(), 1);
+
+        let until = NewShare { ends_at: Some(at(300)), accept_by: at(290), ..with(bob(), vm) };
+        store.share(&until, at(200)).await.unwrap();
+        store.accept_share(vm, &bob(), at(201)).await.unwrap().unwrap();
+        assert_eq!(guests(&store, vm, 299).await, [bob()]);
+        assert_eq!(guests(&store, vm, 300).await, []);
+        assert_eq!(store.shares_of(vm, at(300)).await.unwrap(), []);
+        let ended = store.end_shares(at(300)).await.unwrap();
+        assert_eq!((ended.len(), ended[0].accepted_at), (1, Some(at(201))));
+        assert_eq!(store.end_shares(at(301)).await.unwrap(), []);
+        store.share(&with(bob(), vm), at(50)).await.unwrap();
+        assert_eq!(
+            guests(&store, vm, 51).await,
+            [],
+            "what has ended was accepted, and not what is asked now"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_again_changes_and_stays_accepted() {
+    for store in stores_with_accounts().await {
+        let vm = vm_of_alice(&store).await;
+        let first = store.share(&with(bob(), vm), at(1)).await.unwrap();
+        store.accept_share(vm, &bob(), at(2)).await.unwrap().unwrap();
+        let more = NewShare { sudo: true, accept_by: at(900), ends_at: Some(at(500)), ..with(bob(), vm) };
+        let row = store.share(&more, at(3)).await.unwrap();
+        assert_eq!((row.sudo, row.ends_at, row.accepted_at), (true, Some(at(500)), Some(at(2))));
+        assert_eq!((row.made_at, row.uid), (first.made_at, first.uid));
+        assert_eq!(store.shares_of(vm, at(4)).await.unwrap(), [row]);
+    }
+}
+
+#[tokio::test]
+async fn so_many_and_no_more() {
+    for store in stores_with_accounts().await {
+        let vm = vm_of_alice(&store).await;
+        for n in 0..MAX_SHARES {
+            let name: AccountName = format!("guest{n}").parse().unwrap();
+            store.add_account(&name, at(0)).await.unwrap();
+            store.share(&with(name, vm), at(1)).await.unwrap();
+        }
+        let refused = store.share(&with(bob(), vm), at(1)).await.unwrap_err();
+        assert!(matches!(refused, StoreError::TooManyShares), "{refused}");
+        store.share(&with("guest0".parse().unwrap(), vm), at(2)).await.unwrap();
+        // Those who were asked too long ago make room.
+        store.share(&NewShare { accept_by: at(300), ..with(bob(), vm) }, at(200)).await.unwrap();
+        assert_eq!(store.shares_of(vm, at(200)).await.unwrap().len(), 1);
+        let uids: std::collections::BTreeSet<u32> =
+            store.shares_of(vm, at(2)).await.unwrap().iter().map(|row| row.uid).collect();
+        assert_eq!(uids.into_iter().collect::<Vec<_>>(), [20001 + u32::try_from(MAX_SHARES).unwrap()]);
+    }
+}
+
+#[tokio::test]
+async fn blocked_and_removed_are_neither_asked_nor_guests() {
+    for store in stores_with_accounts().await {
+        let vm = vm_of_alice(&store).await;
+        store.share(&with(bob(), vm), at(1)).await.unwrap();
+        store.accept_share(vm, &bob(), at(2)).await.unwrap().unwrap();
+        store.block_account(&bob(), at(3)).await.unwrap();
+        assert_eq!(guests(&store, vm, 4).await, []);
+        assert_eq!(store.shares_of(vm, at(4)).await.unwrap().len(), 1, "their owner still sees it");
+        let refused = store.share(&with(bob(), vm), at(4)).await.unwrap_err();
+        assert!(matches!(refused, StoreError::NoSuchAccount { .. }), "{refused}");
+        store.unblock_account(&bob()).await.unwrap();
+        assert_eq!(guests(&store, vm, 5).await, [bob()]);
+        store.block_account(&alice(), at(6)).await.unwrap();
+        assert_eq!(store.shares_with(&bob(), at(7)).await.unwrap(), []);
+        store.unblock_account(&alice()).await.unwrap();
+        let removed = store.remove_account(&bob(), at(8)).await.unwrap();
+        assert_eq!(removed.shared.iter().map(ToString::to_string).collect::<Vec<_>>(), ["vm-0.alice.koding"]);
+        assert_eq!(store.shares_of(vm, at(9)).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_vm_that_is_being_removed_is_shared_with_nobody() {
+    for store in stores_with_accounts().await {
+        let vm = vm_of_alice(&store).await;
+        store.share(&with(bob(), vm), at(1)).await.unwrap();
+        store.accept_share(vm, &bob(), at(2)).await.unwrap().unwrap();
+        store.begin_removing(vm, at(3)).await.unwrap();
+        assert_eq!(store.shares_with(&bob(), at(4)).await.unwrap(), []);
+        let refused = store.share(&with(bob(), vm), at(4)).await.unwrap_err();
+        assert!(matches!(refused, StoreError::NoSuchVm), "{refused}");
+        store.finish_removing(vm, at(5)).await.unwrap();
+        let next = vm_of_alice(&store).await;
+        assert_eq!(guests(&store, next, 6).await, [], "the next one of that name is another");
+    }
+}
