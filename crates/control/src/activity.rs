@@ -12,7 +12,10 @@ use std::{
     io,
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,6 +42,14 @@ const SMALL: usize = 300;
 const BEAT: usize = 2;
 /// Nobody sends keepalives less often than this; who types every quarter of an hour does.
 const SLOWEST_BEAT: Duration = Duration::from_secs(10 * 60);
+/// A log-in takes less than this, …
+const LOG_IN: Duration = Duration::from_secs(20);
+/// … and fewer bytes in both directions together.
+const LOG_IN_BYTES: u64 = 32 << 10;
+/// When neither side has said a word for so long, it is over …
+const LULL: Duration = Duration::from_millis(1500);
+/// … unless the last word was the client's, and the guest has had less than this for its answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Received bytes of one burst that are a transfer, not a prompt, a clock or `top`.
 const TRANSFER: usize = 256 << 10;
 
@@ -85,6 +96,13 @@ impl Activity {
         self.lock().connecting > 0
     }
 
+    /// Whether somebody is logging in: what a guest has heard and not answered when it falls asleep stays unanswered until
+    /// something else wakes it.
+    pub(crate) fn is_logging_in(&self) -> bool {
+        let now = Instant::now();
+        self.lock().open.values().any(|open| open.log_in.is_under_way(now))
+    }
+
     /// How many connections are open.
     pub(crate) fn connections(&self) -> usize {
         self.lock().open.len()
@@ -109,7 +127,8 @@ impl Activity {
         from: IpAddr,
         port: u16,
     ) -> Measured {
-        let open = Arc::new(OpenConnection::new(by.clone(), from, port, self.clock.now()));
+        let log_in = LogIn::new(Instant::now());
+        let open = Arc::new(OpenConnection::new(by.clone(), from, port, self.clock.now(), log_in));
         let number = {
             let mut inner = self.lock();
             inner.opened += 1;
@@ -135,6 +154,38 @@ pub(crate) struct Connecting(Arc<Activity>);
 impl Drop for Connecting {
     fn drop(&mut self) {
         self.0.lock().connecting -= 1;
+    }
+}
+
+/// A log-in under way, as far as can be seen of one that is encrypted.
+#[derive(Debug)]
+pub(crate) struct LogIn {
+    opened: Instant,
+    bytes: AtomicU64,
+    /// Milliseconds from then to the last word.
+    last: AtomicU64,
+    /// That was the client's. The first word is the guest's.
+    unanswered: AtomicBool,
+}
+
+impl LogIn {
+    fn new(opened: Instant) -> Self {
+        let (bytes, last) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { opened, bytes, last, unanswered: AtomicBool::new(true) }
+    }
+
+    fn said(&self, now: Instant, bytes: usize, by_the_client: bool) {
+        let age = u64::try_from(now.duration_since(self.opened).as_millis()).unwrap_or(u64::MAX);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.last.store(age, Ordering::Relaxed);
+        self.unanswered.store(by_the_client, Ordering::Relaxed);
+    }
+
+    fn is_under_way(&self, now: Instant) -> bool {
+        let age = now.duration_since(self.opened);
+        let silent = age.saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)));
+        let patience = if self.unanswered.load(Ordering::Relaxed) { ANSWER } else { LULL };
+        age < LOG_IN && self.bytes.load(Ordering::Relaxed) < LOG_IN_BYTES && silent < patience
     }
 }
 
@@ -235,7 +286,9 @@ impl AsyncRead for Measured {
         let count = buf.filled().len() - before;
         if count > 0 {
             self.open.received(count);
-            self.down.goes_through(Instant::now(), count);
+            let now = Instant::now();
+            self.open.log_in.said(now, count, false);
+            self.down.goes_through(now, count);
             // What a program prints is no use, however irregular: only a person or a transfer is.
             if self.down.is_large() {
                 self.activity.note(self.what.clone());
@@ -249,8 +302,12 @@ impl AsyncWrite for Measured {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.inner).poll_write(cx, data))?;
         self.open.sent(count);
-        if count > 0 && self.up.goes_through(Instant::now(), count) {
-            self.activity.note(self.what.clone());
+        let now = Instant::now();
+        if count > 0 {
+            self.open.log_in.said(now, count, true);
+            if self.up.goes_through(now, count) {
+                self.activity.note(self.what.clone());
+            }
         }
         Poll::Ready(Ok(count))
     }
@@ -339,6 +396,38 @@ mod tests {
         assert!(activity.used().unwrap().at > typed.at, "a transfer is");
         drop(near);
         assert_eq!(activity.connections(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_in_lasts_until_both_sides_are_silent() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::time::advance;
+        let activity = Activity::new(Clock::of_the_test(), None);
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut near = activity.measured(Box::new(near), "alice".into(), [192, 0, 2, 1].into(), 22);
+        advance(LULL).await;
+        assert!(activity.is_logging_in(), "the guest has the first word");
+        far.write_all(b"SSH-2.0-x").await.unwrap();
+        near.read_exact(&mut [0; 9]).await.unwrap();
+        assert!(activity.is_logging_in(), "there may be more");
+        advance(LULL).await;
+        assert!(!activity.is_logging_in());
+
+        near.write_all(b"a key").await.unwrap();
+        advance(LULL).await;
+        assert!(activity.is_logging_in(), "the guest owes an answer");
+        advance(ANSWER - LULL).await;
+        assert!(!activity.is_logging_in(), "not for ever");
+
+        near.write_all(&vec![0; 40_000]).await.unwrap();
+        assert!(!activity.is_logging_in(), "no log-in is that long");
+        drop(near);
+
+        let (near, _far) = tokio::io::duplex(1 << 10);
+        let mut near = activity.measured(Box::new(near), "alice".into(), [192, 0, 2, 1].into(), 22);
+        advance(LOG_IN).await;
+        near.write_all(b"a command that takes its time").await.unwrap();
+        assert!(!activity.is_logging_in(), "it has logged in long since");
     }
 
     #[test]

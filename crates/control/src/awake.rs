@@ -22,8 +22,8 @@ use crate::{
 /// The longest that a VM can be told to stay awake for; who needs more marks it always-on.
 const LONGEST_SNOOZE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A VM that is asked to sleep is asked again for so long, if somebody is connecting to it or leaving it.
-const CONNECTION_ENDS_WITHIN: Duration = Duration::from_secs(3);
+/// A VM that is asked to sleep is asked again for so long, if somebody is logging in to it or leaving it.
+const CONNECTION_ENDS_WITHIN: Duration = Duration::from_secs(6);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// A page of the site that somebody has open and is logged in on: their VMs stay awake until it is dropped.

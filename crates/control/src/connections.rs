@@ -9,7 +9,7 @@ use berth_model::VmName;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::Control;
+use crate::{Control, activity::LogIn};
 
 /// A connection into a VM that goes through this server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +40,12 @@ pub(crate) struct OpenConnection {
     pub(crate) since: OffsetDateTime,
     sent: AtomicU64,
     received: AtomicU64,
+    pub(crate) log_in: LogIn,
 }
 
 impl OpenConnection {
-    pub(crate) fn new(by: String, from: IpAddr, port: u16, since: OffsetDateTime) -> Self {
-        Self { by, from, port, since, sent: AtomicU64::new(0), received: AtomicU64::new(0) }
+    pub(crate) fn new(by: String, from: IpAddr, port: u16, since: OffsetDateTime, log_in: LogIn) -> Self {
+        Self { by, from, port, since, sent: AtomicU64::new(0), received: AtomicU64::new(0), log_in }
     }
 
     pub(crate) fn sent(&self, bytes: usize) {

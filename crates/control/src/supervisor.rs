@@ -114,17 +114,19 @@ impl Supervisor {
         let spec = VmSpec { cpus: row.cpus, memory: row.memory, disk: row.disk };
         let (sender, commands) = mpsc::channel(QUEUE);
         let (first, effects) = State::first(observed.clone());
-        let (state, seen_state) = watch::channel(first);
         let (queued, seen_queued) = watch::channel(None);
         let (not_rebuilt, seen_not_rebuilt) = watch::channel(None);
         let used = row
             .used
             .as_ref()
             .and_then(|noted| Some(Use { at: noted.at, what: serde_json::from_str(&noted.what).ok()? }));
+        // What one that runs was woken for is not known, so it has its time.
         let slept = row
             .slept
             .as_ref()
+            .filter(|_| first != State::Running)
             .and_then(|noted| Some((noted.at, serde_json::from_str::<SleptFor>(&noted.what).ok()?)));
+        let (state, seen_state) = watch::channel(first);
         let activity = Activity::new(tools.settings.clock, used);
         let history = Arc::new(History::default());
         let keys = Keys::new();

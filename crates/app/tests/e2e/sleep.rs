@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("sleep::of_a_sleeping_vm_nothing_runs", nothing_runs),
     ("sleep::ssh_wakes_by_either_tunnel_and_says_so", ssh_wakes),
     ("sleep::bytes_on_their_way_survive_sleeps", traffic),
+    ("sleep::a_log_in_gets_through_a_sleep_by_hand", log_in),
     ("sleep::the_clock_is_right_after_a_sleep", clock),
     ("sleep::a_server_that_is_killed_loses_no_sleep", killed_server),
     ("sleep::a_sleep_is_given_up_only_when_a_person_says_so", from_disk),
@@ -89,6 +90,20 @@ fn traffic(world: &World) {
         came.join().unwrap()
     });
     assert_eq!(came.out, "0 True True\n", "{came:?}");
+}
+
+fn log_in(world: &World) {
+    let _guard = world.alone();
+    for round in 0..12 {
+        let said = std::thread::scope(|scope| {
+            let said = scope.spawn(|| world.sh(&format!("timeout 40 ssh {VM} echo inside")));
+            // At another step of the log-in each time.
+            sleep(Duration::from_millis(60 * round));
+            world.admin(&["vm", "sleep", VM]);
+            said.join().unwrap()
+        });
+        assert_eq!((said.out.as_str(), said.code), ("inside\n", Some(0)), "round {round}: {said:?}");
+    }
 }
 
 fn nothing_runs(world: &World) {

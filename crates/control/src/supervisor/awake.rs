@@ -27,7 +27,7 @@ const LEASES_FRESH: Duration = Duration::from_secs(10);
 const GUEST_WITHIN: Duration = Duration::from_secs(10);
 /// How long after it did not fall asleep it is judged again.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(2);
-/// A guest that has just come up has nothing to give back, and is not asked for its work yet.
+/// A guest that has just come up is not asked for its work yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// What was found out by an errand.
@@ -130,9 +130,9 @@ impl Supervisor {
         }
     }
 
-    /// By hand: no reason but a connection that is being made counts.
+    /// By hand: no reason but a connection or a log-in that is being made counts.
     pub(super) fn on_sleep_asked(&mut self, answer: Answer) {
-        if self.activity.is_connecting() {
+        if self.activity.is_connecting() || self.activity.is_logging_in() {
             let _ = answer.send(Err(Refusal::InUse));
             return;
         }
@@ -306,7 +306,7 @@ impl Supervisor {
 
     /// One that only dozed has nothing new in its memory.
     fn sleep_tidily(&mut self, since: OffsetDateTime) {
-        let dozed = self.tools.settings.clock.now() - self.awake.since < SETTLED_AFTER;
+        let dozed = self.awake.slept.as_ref().is_some_and(|(slept, _)| *slept >= since);
         if self.awake.tidied || dozed {
             info!(vm = %self.name, "nobody uses it: it goes to sleep");
             self.awake.why = SleptFor::Idle { since };

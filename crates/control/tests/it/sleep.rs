@@ -230,6 +230,21 @@ async fn a_restart_of_the_server_does_not_begin_to_count_anew() {
 }
 
 #[tokio::test]
+async fn after_a_restart_a_vm_that_had_been_woken_is_not_taken_for_one_that_dozes() {
+    let mut scene = Scene::new().await;
+    scene.falls_asleep().await;
+    let id = scene.world.id(ALICES).await;
+    scene.world.engine.call(&id);
+    scene.time.until("it wakes", async || scene.status().await == Status::Running).await;
+    // What it was used for meanwhile may not have been written down when the server was killed.
+    scene.world.restart().await;
+    scene.minutes(4).await;
+    assert_eq!(scene.status().await, Status::Running, "{}", scene.why().await);
+    scene.minutes(3).await;
+    assert_eq!(scene.status().await, Status::Asleep, "everyone was told again, and nobody came");
+}
+
+#[tokio::test]
 async fn by_hand_it_sleeps_at_once_and_who_connects_in_that_moment_wins() {
     let scene = Scene::new().await;
     let (control, name) = (&scene.world.control, vm(ALICES));
@@ -240,7 +255,7 @@ async fn by_hand_it_sleeps_at_once_and_who_connects_in_that_moment_wins() {
     control.start_vm(&name, no_progress()).await.unwrap();
 
     scene.world.engine.fail(Verb::Sleep, Some(EngineError::InUse));
-    let (refused, ()) = tokio::join!(control.sleep_vm(&name), scene.time.pass(Duration::from_secs(5)));
+    let (refused, ()) = tokio::join!(control.sleep_vm(&name), scene.time.pass(Duration::from_secs(8)));
     let refused = refused.unwrap_err();
     assert!(refused.to_string().starts_with("Somebody is connecting to"), "{refused}");
     assert!(scene.world.engine.calls(Verb::Sleep, None) > 2, "it was tried for a while");
