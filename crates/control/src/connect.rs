@@ -195,7 +195,7 @@ impl Control {
         }
         let began = Instant::now();
         let (was, _) = shown(&handle.state());
-        let boots = !matches!(was, Status::Asleep | Status::Waking);
+        let boots = !matches!(was, Status::Running | Status::Asleep | Status::Waking);
         let row = self.store.vm(&handle.name).await.ok().flatten();
         let usual = row.and_then(|row| row.last_boot).filter(|_| boots);
         let _ = progress.try_send(Progress::Starting { vm: handle.name.clone(), was, usual });

@@ -30,8 +30,9 @@ impl Telling {
             Progress::Starting { vm, was, usual } => {
                 self.line = Line::Start;
                 // A wake is over before anybody could make use of an estimate, and nobody knows how large a home is.
-                let usual =
-                    usual.filter(|_| !matches!(was, Status::Asleep | Status::Waking | Status::Rebuilding));
+                let usual = usual.filter(|_| {
+                    !matches!(was, Status::Running | Status::Asleep | Status::Waking | Status::Rebuilding)
+                });
                 let about = usual.map(|time| format!(" (about {} s)", time.as_secs_f64().round().max(1.0)));
                 let doing = match was {
                     Status::Starting => "starting",
@@ -39,8 +40,9 @@ impl Telling {
                     Status::Asleep => "asleep, waking it",
                     Status::Waking => "waking",
                     Status::Rebuilding => "being rebuilt, waiting for that",
-                    // A VM that runs now was off a moment ago; one that is being removed is refused.
-                    Status::Off | Status::Failed | Status::Running | Status::Removing => "off, starting it",
+                    // One that runs and has to be waited for is falling asleep; one that is being removed is refused.
+                    Status::Running => "falling asleep, waking it",
+                    Status::Off | Status::Failed | Status::Removing => "off, starting it",
                 };
                 format!("{before}{} is {doing}{}…", vm.label(), about.unwrap_or_default())
             }
@@ -112,6 +114,7 @@ mod tests {
             (Status::Off, None, "vm-0 is off, starting it… ready in 7.6 s\n"),
             (Status::Starting, usual, "vm-0 is starting (about 8 s)… ready in 7.6 s\n"),
             (Status::Stopping, None, "vm-0 is stopping, starting it again… ready in 7.6 s\n"),
+            (Status::Running, usual, "vm-0 is falling asleep, waking it… ready in 7.6 s\n"),
             (Status::Asleep, usual, "vm-0 is asleep, waking it… ready in 7.6 s\n"),
             (Status::Rebuilding, None, "vm-0 is being rebuilt, waiting for that… ready in 7.6 s\n"),
             (Status::Waking, usual, "vm-0 is waking… ready in 7.6 s\n"),
