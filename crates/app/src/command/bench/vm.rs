@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use berth_control::VmInfo;
-use tokio::task::spawn_blocking;
+use berth_control::{Status, VmInfo};
+use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{
     client::{Shell, first_output},
@@ -28,7 +28,12 @@ const WAKE_COLD: &str = "sleeping to running, from a cold disk";
 const NEW: &str = "a new VM to its first shell";
 const BOOT: &str = "a boot";
 const ON_DISK: &str = "a fresh VM asleep, on disk";
+const ON_DISK_BY_HAND: &str = "a fresh VM put to sleep by hand, on disk";
 
+/// Long enough for the policy to see that a VM has come to rest.
+const SLEEPS_AFTER: Duration = Duration::from_secs(12);
+const ASLEEP_WITHIN: Duration = Duration::from_secs(180);
+const GLANCE: Duration = Duration::from_millis(200);
 const QEMU_GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Measures everything. Gives a line about the machine, and the figures.
@@ -71,11 +76,13 @@ pub(super) async fn measure(
     bench.remove(&vm).await?;
     say(NEW);
     bench.new_vms().await?;
+    say(ON_DISK);
+    bench.fresh_vms_asleep().await?;
     Ok((machine, bench.figures))
 }
 
 struct Bench<'a> {
-    world: &'a World,
+    world: &'a mut World,
     figures: Figures,
     runs: u32,
 }
@@ -159,10 +166,40 @@ impl Bench<'_> {
             self.figures.took(NEW, began.elapsed());
             self.sleep(&vm).await?;
             self.world.settled().await?;
+            self.figures.has(ON_DISK_BY_HAND, self.world.bytes_of_vms());
+            self.remove(&vm).await?;
+        }
+        Ok(())
+    }
+
+    /// As the idle policy puts them to sleep, which has them give back memory first.
+    async fn fresh_vms_asleep(&mut self) -> anyhow::Result<()> {
+        self.world.let_them_sleep_after(SLEEPS_AFTER).await?;
+        for _ in 0..self.runs {
+            let vm = self.new_vm().await?;
+            self.ssh(&vm).await?;
+            self.asleep_by_itself(&vm).await?;
+            self.world.settled().await?;
             self.figures.has(ON_DISK, self.world.bytes_of_vms());
             self.remove(&vm).await?;
         }
         Ok(())
+    }
+
+    async fn asleep_by_itself(&self, vm: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ASLEEP_WITHIN;
+        loop {
+            let Answer::Vms(vms) = self.world.ask(Request::VmList { account: None }).await? else {
+                bail!(crate::command::misfit())
+            };
+            if vms.iter().any(|info| info.host == vm && info.status == Status::Asleep) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{vm} does not fall asleep by itself");
+            }
+            sleep(GLANCE).await;
+        }
     }
 
     async fn ssh(&self, vm: &str) -> anyhow::Result<Duration> {

@@ -29,7 +29,7 @@ use crate::{
         client::ask,
         wire::{Answer, Failure, FailureKind, Request},
     },
-    config::{AccountLimits, Config, Log},
+    config::{AccountLimits, Config, Log, Span},
     ssh_config,
     state::StateDir,
 };
@@ -52,6 +52,7 @@ pub(super) struct World {
     made: Option<PathBuf>,
     state: TempDir,
     memory: TempDir,
+    config: Config,
     server: Option<Child>,
 }
 
@@ -65,18 +66,15 @@ impl World {
         })?;
         let state = folder("bench.", parent)?;
         let memory = folder("berth-bench.", &config.host.memory_dir)?;
-        let world = Self { made, state, memory, server: None };
-        let text = toml::to_string(&world.config(config))?;
-        fs::write(world.path("bench.toml"), text).context("The bench's configuration cannot be written")?;
-        Ok(world)
+        let mut config = config.clone();
+        config.state_dir = state.path().to_owned();
+        config.host.memory_dir = memory.path().to_owned();
+        Ok(Self { made, state, memory, config: Self::quiet(config), server: None })
     }
 
-    /// As configured, but on ports that nobody has, and with a policy that does not meddle.
-    fn config(&self, config: &Config) -> Config {
+    /// On ports that nobody has, and with a policy that does not meddle.
+    fn quiet(mut config: Config) -> Config {
         let any_port = vec![([127, 0, 0, 1], 0).into()];
-        let mut config = config.clone();
-        config.state_dir = self.state.path().to_owned();
-        config.host.memory_dir = self.memory.path().to_owned();
         config.ssh.listen = any_port.clone();
         config.http.listen = any_port;
         config.idle.sleep_after = None;
@@ -96,7 +94,41 @@ impl World {
 
     /// Starts the server, with an account that has a key.
     pub(super) async fn open(&mut self) -> anyhow::Result<()> {
-        self.serve()?;
+        self.serve().await?;
+        let key = self.path("key");
+        let made =
+            client::program("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output();
+        let made = made.await.context("ssh-keygen cannot be started; it is in the package openssh-client")?;
+        if !made.status.success() {
+            bail!("ssh-keygen fails: {}", String::from_utf8_lossy(&made.stderr).trim());
+        }
+        self.ask(Request::AccountAdd { name: ACCOUNT.into() }).await?;
+        let pasted = fs::read_to_string(key.with_extension("pub"))?;
+        self.ask(Request::KeyAdd { account: ACCOUNT.into(), pasted, label: None }).await?;
+        self.write_ssh_config().await
+    }
+
+    /// Starts the server again, with a policy that puts VMs to sleep after so long.
+    pub(super) async fn let_them_sleep_after(&mut self, time: Duration) -> anyhow::Result<()> {
+        self.end_server().await?;
+        self.config.idle.sleep_after = Some(Span(time));
+        self.serve().await?;
+        self.write_ssh_config().await
+    }
+
+    /// For the port that the server has.
+    async fn write_ssh_config(&self) -> anyhow::Result<()> {
+        let Answer::WayIn(way) = self.ask(Request::AccountWayIn { name: ACCOUNT.into() }).await? else {
+            bail!(super::super::misfit());
+        };
+        let text = ssh_config::write(&way, &self.ssh_config(), &[self.path("key")])?;
+        Ok(fs::write(self.ssh_config(), text)?)
+    }
+
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        let text = toml::to_string(&self.config)?;
+        fs::write(self.path("bench.toml"), text).context("The bench's configuration cannot be written")?;
+        self.spawn()?;
         let deadline = Instant::now() + SERVER_WITHIN;
         while let Err(error) = self.ask(Request::AccountList {}).await {
             let ended = self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)));
@@ -108,24 +140,10 @@ impl World {
             }
             sleep(GLANCE).await;
         }
-        let key = self.path("key");
-        let made =
-            client::program("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output();
-        let made = made.await.context("ssh-keygen cannot be started; it is in the package openssh-client")?;
-        if !made.status.success() {
-            bail!("ssh-keygen fails: {}", String::from_utf8_lossy(&made.stderr).trim());
-        }
-        self.ask(Request::AccountAdd { name: ACCOUNT.into() }).await?;
-        let pasted = fs::read_to_string(key.with_extension("pub"))?;
-        self.ask(Request::KeyAdd { account: ACCOUNT.into(), pasted, label: None }).await?;
-        let Answer::WayIn(way) = self.ask(Request::AccountWayIn { name: ACCOUNT.into() }).await? else {
-            bail!(super::super::misfit());
-        };
-        let text = ssh_config::write(&way, &self.ssh_config(), &[key])?;
-        Ok(fs::write(self.ssh_config(), text)?)
+        Ok(())
     }
 
-    fn serve(&mut self) -> anyhow::Result<()> {
+    fn spawn(&mut self) -> anyhow::Result<()> {
         let log = fs::File::create(self.path("server.log"))?;
         #[expect(clippy::disallowed_methods, reason = "a bench runs what it measures")]
         let mut command = Command::new("/proc/self/exe");
@@ -219,18 +237,24 @@ impl World {
         bytes_in(&self.path("vms"))
     }
 
+    async fn end_server(&mut self) -> anyhow::Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        if let Some(pid) = server.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+            let _gone_already = kill_process(pid, Signal::TERM);
+        }
+        if timeout(SERVER_WITHIN, server.wait()).await.is_err() {
+            server.kill().await?;
+        }
+        Ok(())
+    }
+
     /// Ends and deletes everything.
     pub(super) async fn clear(mut self) -> anyhow::Result<()> {
-        if let Some(mut server) = self.server.take() {
+        if self.server.is_some() {
             let removal = self.ask(Request::AccountRemove { name: ACCOUNT.into() });
             // What it does not manage is done by force below.
             let _removed = timeout(REMOVED_WITHIN, removal).await;
-            if let Some(pid) = server.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
-                let _gone_already = kill_process(pid, Signal::TERM);
-            }
-            if timeout(SERVER_WITHIN, server.wait()).await.is_err() {
-                server.kill().await?;
-            }
+            self.end_server().await?;
         }
         for _ in 0..100 {
             let left = self.processes();
