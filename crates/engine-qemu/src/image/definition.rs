@@ -51,6 +51,7 @@ const GUEST_FILES: &[GuestFile] = &[
     guest_file!(0o644 "etc/ssh/sshd_config.d/50-berth.conf" from "sshd.conf"),
     guest_file!(0o440 "etc/sudoers.d/berth" from "sudoers"),
     guest_file!(0o644 "etc/systemd/journald.conf.d/berth.conf" from "journald.conf"),
+    guest_file!(0o644 "etc/systemd/logind.conf.d/berth.conf" from "logind.conf"),
     guest_file!(0o644 "etc/systemd/system/berth-dhcp@.service" from "berth-dhcp@.service"),
     guest_file!(0o644 "etc/systemd/system/berth-late.service" from "berth-late.service"),
     guest_file!(0o644 "etc/systemd/system/berth-late.timer" from "berth-late.timer"),
