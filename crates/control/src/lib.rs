@@ -85,7 +85,7 @@ pub use acting_ports::PortInfo;
 pub use actor::Actor;
 pub use audit::{AuditInfo, TrafficInfo};
 pub use awake::SiteOpen;
-pub use berth_engine::{Grown, Home};
+pub use berth_engine::{Grown, Home, Listener};
 pub use berth_store::{
     AUDIT_PAGE, AccountsQuery, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose,
     LoginWay, MAX_SHARES, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife,

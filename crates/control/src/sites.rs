@@ -14,11 +14,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use berth_engine::{Ending, Stream};
+use berth_engine::{Ending, Listener, Stream};
 use berth_model::{AccountName, SITE_PORT, Secret, VmName};
 use berth_store::{SecretHash, SessionId};
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     Control, Status,
@@ -37,6 +37,8 @@ use crate::{
 const TICKET: Duration = Duration::from_secs(60);
 /// How long a pass is good: about a day's work.
 pub const SITE_PASS_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// So long a guest may take to tell what listens in it.
+const LISTENERS_WITHIN: Duration = Duration::from_secs(3);
 /// Whom the use of a VM by somebody unknown is put down to.
 const NOBODY: &str = "a visitor";
 
@@ -216,6 +218,22 @@ impl Control {
                 _ => VisitError::Connect(error),
             }
         })
+    }
+
+    /// On which ports something listens in the VM of a site, by number and at most 64: for its owner alone, and only
+    /// where its guest tells within three seconds.
+    pub async fn listeners(&self, visitor: &SiteVisitor, entry: &SiteEntry) -> Option<Vec<Listener>> {
+        if *visitor.account() != entry.vm().owner {
+            return None;
+        }
+        match timeout(LISTENERS_WITHIN, self.engine.listeners(&entry.id())).await {
+            Ok(Ok(listeners)) => Some(listeners),
+            Ok(Err(error)) => {
+                tracing::debug!(vm = %entry.vm(), %error, "the guest does not tell what listens");
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// What the VM of a site is doing.

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use berth_engine::{EngineError, Lease, Observed, Usage};
+use berth_engine::{EngineError, Lease, Listener, Observed, Usage};
 use tokio::{
     io::BufReader,
     net::UnixStream,
@@ -148,6 +148,16 @@ impl Shim {
         }
     }
 
+    /// See [`berth_engine::Engine::listeners`].
+    pub(crate) async fn listeners(self) -> Result<Vec<Listener>, EngineError> {
+        match self.answer(Request::Listeners).await? {
+            Asked::Told(Reply::Listeners { listeners }) => Ok(listeners),
+            Asked::Told(Reply::Denied { why }) => Err(denied(why, 0)),
+            Asked::Told(_) => Err(unfit()),
+            Asked::Gone => Err(EngineError::NotRunning),
+        }
+    }
+
     /// Whether the guest has taken the room of a disk of so many bytes, which it has in any case.
     pub(crate) async fn grow(self, disk: u64) -> Result<Asked<bool>, EngineError> {
         match self.answer(Request::Grow { disk }).await? {
@@ -160,7 +170,10 @@ impl Shim {
 
     async fn answer(self, request: Request) -> Result<Asked<Reply>, EngineError> {
         let limit = match request {
-            Request::SetAuthorizedKeys { .. } | Request::Leases | Request::Tell { .. } => SCRIPT_WITHIN,
+            Request::SetAuthorizedKeys { .. }
+            | Request::Leases
+            | Request::Listeners
+            | Request::Tell { .. } => SCRIPT_WITHIN,
             Request::Tidy => TIDY_WITHIN,
             Request::Grow { .. } => GROW_WITHIN,
             Request::TakeHome { .. } => TAKE_HOME_WITHIN,
@@ -236,7 +249,11 @@ pub(crate) fn observe_off(paths: &VmPaths) -> Observed {
 fn observed(reply: Reply) -> Result<Observed, EngineError> {
     match reply {
         Reply::Observed { observed } => Ok(observed),
-        Reply::Done | Reply::Usage { .. } | Reply::Leases { .. } | Reply::Grown { .. } => Err(unfit()),
+        Reply::Done
+        | Reply::Usage { .. }
+        | Reply::Leases { .. }
+        | Reply::Listeners { .. }
+        | Reply::Grown { .. } => Err(unfit()),
         Reply::Denied { why } => Err(denied(why, 0)),
     }
 }
@@ -244,9 +261,11 @@ fn observed(reply: Reply) -> Result<Observed, EngineError> {
 fn done(reply: Reply, port: u16) -> Result<(), EngineError> {
     match reply {
         Reply::Done => Ok(()),
-        Reply::Observed { .. } | Reply::Usage { .. } | Reply::Leases { .. } | Reply::Grown { .. } => {
-            Err(unfit())
-        }
+        Reply::Observed { .. }
+        | Reply::Usage { .. }
+        | Reply::Leases { .. }
+        | Reply::Listeners { .. }
+        | Reply::Grown { .. } => Err(unfit()),
         Reply::Denied { why } => Err(denied(why, port)),
     }
 }

@@ -15,7 +15,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use berth_engine::{
-    About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Observed, Room, Stream, Usage, VmSpec,
+    About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
+    Usage, VmSpec,
 };
 use berth_model::VmId;
 use tokio::{
@@ -284,6 +285,10 @@ impl Engine for QemuEngine {
 
     async fn leases(&self, vm: &VmId) -> Result<Vec<Lease>, EngineError> {
         self.running(vm).await?.leases().await
+    }
+
+    async fn listeners(&self, vm: &VmId) -> Result<Vec<Listener>, EngineError> {
+        self.running(vm).await?.listeners().await
     }
 
     async fn tell(&self, vm: &VmId, text: &str) -> Result<(), EngineError> {

@@ -13,7 +13,7 @@
 
 use std::{io, path::PathBuf};
 
-use berth_engine::{GuestUser, Lease, Observed, Usage};
+use berth_engine::{GuestUser, Lease, Listener, Observed, Usage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 
@@ -57,6 +57,8 @@ pub(crate) enum Request {
     Usage,
     /// Answered with [`Reply::Leases`].
     Leases,
+    /// Answered with [`Reply::Listeners`].
+    Listeners,
     /// Answered with [`Reply::Done`] when the guest has shown it.
     Tell { text: String },
     /// Answered with [`Reply::Done`] when the guest has done it.
@@ -80,6 +82,9 @@ pub(crate) enum Reply {
     },
     Leases {
         leases: Vec<Lease>,
+    },
+    Listeners {
+        listeners: Vec<Listener>,
     },
     /// Whether the guest's file system has the room too.
     Grown {
@@ -195,6 +200,7 @@ mod tests {
             Request::LetGo,
             Request::Usage,
             Request::Leases,
+            Request::Listeners,
             Request::Tell { text: "“x”".to_owned() },
             Request::Tidy,
         ] {
@@ -208,6 +214,7 @@ mod tests {
             Reply::Observed { observed: failed },
             Reply::Usage { usage: Usage { cpu: std::time::Duration::from_millis(1500), disk: 1, memory: 2 } },
             Reply::Leases { leases: vec![] },
+            Reply::Listeners { listeners: vec![Listener { port: 80, local: false }] },
             Reply::Denied { why: Denied::Refused },
             Reply::Denied { why: Denied::InUse },
             Reply::Denied { why: Denied::WakeFailed { reason: "x".to_owned() } },

@@ -4,6 +4,7 @@
 //! variables are put before them, quoted, so that no value is ever read as shell.
 
 mod leases;
+mod listeners;
 
 use std::{
     fmt::Write as _,
@@ -13,6 +14,7 @@ use std::{
 use berth_engine::{Guest, GuestUser};
 
 pub use leases::{leases, leases_script};
+pub use listeners::{LISTENERS, listeners};
 
 const FUNCTIONS: &str = include_str!("provision/functions.sh");
 const BOOT: &str = include_str!("provision/boot.sh");
@@ -227,6 +229,7 @@ mod tests {
             home_script(&guest(), "old"),
             keys_script(&guest()),
             leases_script(),
+            LISTENERS.to_owned(),
             tell_script("it's"),
             template_script(),
             tidy_script(),

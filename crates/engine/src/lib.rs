@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use error::EngineError;
 pub use observed::{Ending, Observed};
 pub use spec::{Grown, Guest, GuestUser, Home, VmSpec};
-pub use usage::{About, Lease, Room, Usage};
+pub use usage::{About, Lease, Listener, Room, Usage};
 
 /// A connection to a port of a VM. Half-closing works in both directions; dropping it closes both.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -123,6 +123,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What programs in a running guest hold it awake for; asks the guest, which may take a second and may lie.
     async fn leases(&self, vm: &VmId) -> Result<Vec<Lease>, EngineError>;
+
+    /// On which TCP ports programs in a running guest listen, by number and at most 64; asks the guest, which may take a
+    /// second and may lie.
+    async fn listeners(&self, vm: &VmId) -> Result<Vec<Listener>, EngineError>;
 
     /// Shows a line of text, without control characters, on every terminal in a running guest.
     async fn tell(&self, vm: &VmId, text: &str) -> Result<(), EngineError>;

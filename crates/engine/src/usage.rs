@@ -26,6 +26,15 @@ pub struct Lease {
     pub until: Option<SystemTime>,
 }
 
+/// A TCP port of a guest on which a program listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listener {
+    /// The port.
+    pub port: u16,
+    /// Only the guest itself reaches it: the program listens on localhost.
+    pub local: bool,
+}
+
 /// What an engine says of itself to an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {

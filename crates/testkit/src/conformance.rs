@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_engine::{Ending, Engine, EngineError, Grown, Guest, Home, Observed, Stream, VmSpec};
+use berth_engine::{Ending, Engine, EngineError, Grown, Guest, Home, Listener, Observed, Stream, VmSpec};
 use berth_model::VmId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -161,6 +161,8 @@ async fn what_it_uses(bench: &Bench, vm: &VmId) {
     let then = bench.within("usage", engine.usage(vm)).await.expect("and tells it again");
     assert!(then.cpu >= first.cpu && then.disk >= first.disk, "what was used only grows");
     assert_eq!(bench.within("leases", engine.leases(vm)).await, Ok(vec![]), "nothing holds it awake");
+    let listeners = bench.within("listeners", engine.listeners(vm)).await.expect("it tells what listens");
+    assert!(listeners.contains(&Listener { port: 22, local: false }), "sshd does: {listeners:?}");
     assert_eq!(bench.within("tell", engine.tell(vm, "It's \"only\" a $(test)")).await, Ok(()), "it is told");
     assert_eq!(bench.within("tidy", engine.tidy(vm)).await, Ok(()), "it is tidied");
     let room = bench.within("room", engine.room()).await.expect("the host tells what it has");

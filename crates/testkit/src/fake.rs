@@ -52,6 +52,8 @@ pub enum Verb {
     Usage,
     /// `Engine::leases`
     Leases,
+    /// `Engine::listeners`
+    Listeners,
     /// `Engine::tell`
     Tell,
     /// `Engine::tidy`

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use berth_engine::{Guest, GuestUser, Lease, Observed, Usage};
+use berth_engine::{Guest, GuestUser, Lease, Listener, Observed, Usage};
 use berth_vnet::{DialError, Network, Stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -125,6 +125,10 @@ impl Desk {
 
     pub(super) async fn leases(&self) -> Result<Vec<Lease>, Denied> {
         Ok(provision::leases(&self.has_run(&provision::leases_script(), SCRIPT_WITHIN).await?))
+    }
+
+    pub(super) async fn listeners(&self) -> Result<Vec<Listener>, Denied> {
+        Ok(provision::listeners(&self.has_run(provision::LISTENERS, SCRIPT_WITHIN).await?))
     }
 
     pub(super) async fn tell(&self, text: &str) -> Result<(), Denied> {

@@ -92,6 +92,10 @@ async fn answer(desk: &Desk, stream: UnixStream) -> io::Result<()> {
             Ok(leases) => protocol::send(stream, Reply::Leases { leases }).await,
             Err(why) => deny(stream, why).await,
         },
+        Request::Listeners => match desk.listeners().await {
+            Ok(listeners) => protocol::send(stream, Reply::Listeners { listeners }).await,
+            Err(why) => deny(stream, why).await,
+        },
         Request::Tell { text } => done(stream, desk.tell(&text).await).await,
         Request::Tidy => done(stream, desk.tidy().await).await,
         Request::Grow { disk } => match desk.grow(disk).await {

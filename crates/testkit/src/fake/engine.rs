@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_engine::{
-    About, Ending, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Observed, Room, Stream, Usage,
-    VmSpec,
+    About, Ending, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room,
+    Stream, Usage, VmSpec,
 };
 use berth_model::VmId;
 use tokio_util::sync::CancellationToken;
@@ -308,6 +308,15 @@ impl Engine for FakeEngine {
     async fn leases(&self, vm: &VmId) -> Result<Vec<Lease>, EngineError> {
         self.called(Verb::Leases, Some(vm)).await?;
         self.running(vm, |entry| entry.leases.clone())
+    }
+
+    async fn listeners(&self, vm: &VmId) -> Result<Vec<Listener>, EngineError> {
+        self.called(Verb::Listeners, Some(vm)).await?;
+        let mut ports: Vec<_> = self.running(vm, |_| ()).map(|()| {
+            self.table().services.keys().map(|port| Listener { port: *port, local: false }).collect()
+        })?;
+        ports.sort();
+        Ok(ports)
     }
 
     async fn tell(&self, vm: &VmId, text: &str) -> Result<(), EngineError> {

@@ -12,7 +12,7 @@ use axum::{
     },
     response::Response,
 };
-use berth_control::{SiteEntry, Status, VisitError};
+use berth_control::{ConnectError, SiteEntry, Status, VisitError};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -53,7 +53,7 @@ impl Visit<'_> {
         let progress = Arc::new(Progress::default());
         let body = FromVisitor::begin(body, Arc::clone(&progress)).await.map_err(|_| Notice::malformed())?;
         let from = Peer::of(&parts.extensions);
-        let stream = self.held(&entry, self.website.control.visit(&entry, from)).await?;
+        let stream = self.held(&entry, &parts, self.website.control.visit(&entry, from)).await?;
         let upgrading = Upgrading::of(&mut parts);
         let request = self.for_the_vm(parts, body, upgrading.as_ref());
         let no_answer = || Notice::no_answer(self.vm, self.port, self.website);
@@ -85,21 +85,43 @@ impl Visit<'_> {
     async fn held<T>(
         &self,
         entry: &SiteEntry,
+        asked: &Parts,
         visiting: impl Future<Output = Result<T, VisitError>>,
     ) -> Result<T, Notice> {
         let control = &self.website.control;
         let wakes = control.site_status(entry) != Status::Running;
         let shown = wakes && self.asks == Asks::Window;
         let allowed = async {
-            tokio::select! {
-                visited = visiting => visited.map_err(|error| Notice::of(&error, self.port, self.website)),
-                () = entry.ended() => Err(Notice::missing()),
+            let visited = tokio::select! {
+                visited = visiting => visited,
+                () = entry.ended() => return Err(Notice::missing()),
+            };
+            match visited {
+                Ok(visited) => Ok(visited),
+                Err(error) => Err(self.why_not(entry, asked, &error).await),
             }
         };
         match timeout(if shown { SHOWN_AFTER } else { HELD }, allowed).await {
             Ok(visited) => visited,
             Err(_) if shown => Err(Notice::waking(self.vm, control.site_status(entry), self.website)),
             Err(_) => Err(Notice::not_awake_yet(self.vm, self.website)),
+        }
+    }
+
+    /// The owner of a VM in which nothing listens there is told what does; a window of somebody unknown can ask again as
+    /// its owner.
+    async fn why_not(&self, entry: &SiteEntry, asked: &Parts, error: &VisitError) -> Notice {
+        let notice = Notice::of(error, self.port, self.website);
+        if !matches!(error, VisitError::Connect(ConnectError::Refused { .. })) {
+            return notice;
+        }
+        match self.visitor(asked).await {
+            Ok(Some(visitor)) => {
+                let listeners = self.website.control.listeners(&visitor, entry).await;
+                Notice::closed(self.vm, self.port, listeners.as_deref(), self.website)
+            }
+            Ok(None) if self.asks == Asks::Window => notice.asks_who(self.address_of_entrance("/")),
+            Ok(None) | Err(_) => notice,
         }
     }
 

@@ -10,7 +10,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use berth_control::{ConnectError, Status, VisitError};
+use berth_control::{ConnectError, Listener, Status, VisitError};
 use berth_model::VmName;
 
 use super::{OWN_PATHS, room::Full, wants_html};
@@ -24,6 +24,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
+const SSH: u16 = 22;
 /// After so many seconds a page that waits is asked for again.
 const AGAIN: &str = "1";
 
@@ -124,6 +125,28 @@ impl Notice {
         Self::new(StatusCode::GATEWAY_TIMEOUT, what, "It is running. Try again in a minute.")
     }
 
+    /// It runs, and nothing listens there; its owner sees what does.
+    pub(super) fn closed(vm: &VmName, port: u16, listeners: Option<&[Listener]>, website: &Website) -> Self {
+        let what = format!("Nothing listens on port {port} of {}.", called(vm, website));
+        let everywhere = format!("let it listen on all addresses of port {port}, not on localhost alone.");
+        let next = match listeners {
+            None => format!("It is running. If it is yours, start your program, and {everywhere}"),
+            Some(listeners) if listeners.iter().any(|one| one.port == port) => format!(
+                "It is running, and your program listens on port {port} of localhost, where only the VM itself reaches \
+                 it: {everywhere} Often that is the option --host 0.0.0.0."
+            ),
+            Some(listeners) => {
+                format!("It is running. {} Start your program, and {everywhere}", in_words(listeners))
+            }
+        };
+        Self::new(StatusCode::BAD_GATEWAY, what, next)
+    }
+
+    /// The same page for who may be its owner and has not said so: with a way to say it.
+    pub(super) fn asks_who(self, address: String) -> Self {
+        Self { link: Some(("See what listens, if it is yours", address)), ..self }
+    }
+
     /// Why the VM could not be connected to: to strangers no more than that, to its owner where there is more.
     pub(super) fn of(error: &VisitError, port: u16, website: &Arc<Website>) -> Self {
         let off = |vm: &VmName, what: &str, next: &str, link: &'static str| {
@@ -150,14 +173,7 @@ impl Notice {
                 ConnectError::Stopped { vm } => failed(vm, "was stopped."),
                 ConnectError::Removed { .. } | ConnectError::NotShared { .. } => Self::missing(),
                 ConnectError::Silent { vm, .. } => Self::silent(vm, port, website),
-                ConnectError::Refused { vm, .. } => Self::new(
-                    StatusCode::BAD_GATEWAY,
-                    format!("Nothing listens on port {port} of {}.", called(vm, website)),
-                    format!(
-                        "It is running. If it is yours, start your program, and let it listen on all addresses of \
-                         port {port}, not on localhost alone."
-                    ),
-                ),
+                ConnectError::Refused { vm, .. } => Self::closed(vm, port, None, website),
             },
         }
     }
@@ -195,6 +211,19 @@ impl Notice {
                 format!("{} {}\n", self.what, self.next).into_response()
             }
         }
+    }
+}
+
+/// The ports that could be meant: not ssh's own.
+fn in_words(listeners: &[Listener]) -> String {
+    let words = |one: &Listener| {
+        if one.local { format!("{} (on localhost alone)", one.port) } else { one.port.to_string() }
+    };
+    let mut ports: Vec<_> = listeners.iter().filter(|one| one.port != SSH).map(words).collect();
+    match (ports.pop(), ports.is_empty()) {
+        (None, _) => "Nothing listens in it but ssh.".to_owned(),
+        (Some(port), true) => format!("What listens in it: port {port}."),
+        (Some(last), false) => format!("What listens in it: ports {} and {last}.", ports.join(", ")),
     }
 }
 

@@ -42,11 +42,14 @@ impl Visit<'_> {
     /// Takes a browser to the website, which knows who it is, to come back with a ticket.
     pub(super) fn to_the_website(&self, parts: &Parts) -> Response {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = if path.len() <= MAX_BACK { path } else { "/" };
-        let scheme = scheme(self.website);
-        let to = format!("{scheme}://{}{path}", self.host.authority);
+        redirect(&self.address_of_entrance(if path.len() <= MAX_BACK { path } else { "/" }))
+    }
+
+    /// Where the website makes a ticket for this host, to come back to `path`.
+    pub(super) fn address_of_entrance(&self, path: &str) -> String {
+        let to = format!("{}://{}{path}", scheme(self.website), self.host.authority);
         let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
-        redirect(&format!("{}/enter?to={to}", address_of_website(self.website, &self.host.authority)))
+        format!("{}/enter?to={to}", address_of_website(self.website, &self.host.authority))
     }
 
     /// What is asked of this server on the VM's host.

@@ -371,6 +371,33 @@ async fn what_is_unknown_off_failed_or_silent_is_said() {
 }
 
 #[tokio::test]
+async fn where_nothing_listens_the_owner_is_told_what_does() {
+    let (world, _) = running().await;
+    let closed = "vm-0--8080.alice.koding.kd.io";
+    world.control.acting(Actor::host()).set_port(&alices(), 8080, Some(PortAccess::Public)).await.unwrap();
+    let (mut alice, mut bob) = (world.logged_in("alice").await, world.logged_in("bob").await);
+    let (hers, his) = (pass(&world, &mut alice, closed).await, pass(&world, &mut bob, closed).await);
+    let what = "Nothing listens on port 8080 of vm-0.alice.";
+
+    let page = get(&world, closed, "/", &[HTML]).await;
+    is_notice(&page, StatusCode::BAD_GATEWAY, what);
+    let entrance = "href=\"https://koding.com/enter?to=https%3A%2F%2Fvm-0--8080.alice.koding.kd.io%2F\">See what listens";
+    assert!(page.body.contains(entrance) && !page.body.contains("3000"), "{}", page.body);
+
+    let page = get(&world, closed, "/", &[HTML, ("cookie", &his)]).await;
+    is_notice(&page, StatusCode::BAD_GATEWAY, what);
+    assert!(!page.body.contains("3000") && !page.body.contains("enter?to"), "{}", page.body);
+
+    let page = get(&world, closed, "/", &[HTML, ("cookie", &hers)]).await;
+    is_notice(&page, StatusCode::BAD_GATEWAY, what);
+    assert!(page.body.contains("What listens in it: ports 80 and 3000."), "{}", page.body);
+    world.engine.fail(Verb::Listeners, Some(EngineError::TimedOut));
+    let page = get(&world, closed, "/", &[HTML, ("cookie", &hers)]).await;
+    is_notice(&page, StatusCode::BAD_GATEWAY, what);
+    assert!(page.body.contains("start your program"), "{}", page.body);
+}
+
+#[tokio::test]
 async fn what_a_notice_needs_is_on_the_same_host() {
     let (world, _) = running().await;
     let page = get(&world, "www.kd.io", "/", &[HTML]).await;
