@@ -40,11 +40,7 @@ fn certificate(tools: &Tools, name: &VmName, names: &[String], host_key: &Secret
 ///
 /// `from=` is left out: inside, every connection comes from the gateway, which has checked the address where it is
 /// known. `expiry-time=` stays, so that a key also ends where a guest has lost touch with Berth.
-pub(crate) async fn authorized_keys(
-    tools: &Tools,
-    vm: VmId,
-    account: &AccountName,
-) -> Result<String, EngineError> {
+async fn authorized_keys(tools: &Tools, vm: VmId, account: &AccountName) -> Result<String, EngineError> {
     let mut text =
         format!("# Written by Berth from {}/account/keys; changes here are lost.\n", tools.settings.website);
     for line in key_lines(tools, account, None).await? {
@@ -55,7 +51,7 @@ pub(crate) async fn authorized_keys(
 }
 
 /// Who is let in beside the owner. Their keys end when what is shared with them does, in the guest too.
-pub(crate) async fn guests_of(tools: &Tools, vm: VmId) -> Result<Vec<GuestUser>, EngineError> {
+async fn guests_of(tools: &Tools, vm: VmId) -> Result<Vec<GuestUser>, EngineError> {
     let mut guests = vec![];
     for share in tools.store.guests_of(vm, tools.settings.clock.now()).await.map_err(broken)? {
         let mut text = tools.user_ca.trust_line(vm, &share.account, share.ends_at);

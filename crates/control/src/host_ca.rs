@@ -161,6 +161,16 @@ impl Control {
         self.tools.host_cas.certify(&key, "gateway", names)
     }
 
+    /// Brings the present certificates into all VMs that run, one after the other.
+    fn push_certificates(self: &Arc<Self>) {
+        let (handles, closing) = (self.handles_where(|_| true), self.closing.clone());
+        self.tasks.spawn(closing.run_until_cancelled_owned(async move {
+            for handle in handles {
+                handle.push_keys().await;
+            }
+        }));
+    }
+
     /// Told when another key signs, or is trusted.
     #[must_use]
     pub fn host_ca_changes(&self) -> HostCaChanges {
@@ -197,8 +207,8 @@ impl Acting {
         Ok(now)
     }
 
-    /// Has the key with this fingerprint sign: the gateway shows its certificate from now on, each VM from when it next
-    /// starts or wakes. For operators.
+    /// Has the key with this fingerprint sign: the gateway shows its certificate from now on, so do the VMs that run within
+    /// moments, and others from when they start or wake. For operators.
     ///
     /// # Errors
     /// There is no such key; [`WebError::Missing`] for members; the store fails.
@@ -209,7 +219,9 @@ impl Acting {
             return Err(Error::NoSuchHostCa(fingerprint.to_owned()).into());
         }
         self.note_host_ca(fingerprint.to_owned(), "signs").await;
-        self.host_cas_changed().await
+        let now = self.host_cas_changed().await?;
+        self.control.push_certificates();
+        Ok(now)
     }
 
     /// Forgets the key with this fingerprint: clients are not told of it any more, and hosts that still show its

@@ -261,13 +261,15 @@ impl Engine for QemuEngine {
         vm: &VmId,
         authorized_keys: &str,
         others: &[GuestUser],
+        host_certificate: &str,
     ) -> Result<(), EngineError> {
         let paths = self.state.vm(vm);
         match Shim::find(&paths).await? {
             Some(shim) => {
                 // A shim that ends meanwhile leaves a VM that is off or asleep.
                 let (authorized_keys, others) = (authorized_keys.to_owned(), others.to_vec());
-                let request = Request::SetAuthorizedKeys { authorized_keys, others };
+                let host_certificate = host_certificate.to_owned();
+                let request = Request::SetAuthorizedKeys { authorized_keys, others, host_certificate };
                 shim.tell(request).await.map(drop)
             }
             None if observe_off(&paths) == Observed::Missing => Err(EngineError::Missing),

@@ -40,6 +40,9 @@ pub(crate) enum Request {
         /// A shim from before there were any does not know of them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         others: Vec<GuestUser>,
+        /// Empty for the one that it has. A shim from before there were any does not know of it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        host_certificate: String,
     },
     /// Answered with [`Reply::Done`] at once.
     Stop { patience_ms: u64 },
@@ -193,6 +196,7 @@ mod tests {
             Request::SetAuthorizedKeys {
                 authorized_keys: "ssh-ed25519 AAAA\nssh-rsa BBBB\n".to_owned(),
                 others: vec![],
+                host_certificate: "ssh-ed25519-cert-v01@openssh.com CCCC\n".to_owned(),
             },
             Request::Stop { patience_ms: 1 },
             Request::Kill,

@@ -105,14 +105,15 @@ pub trait Engine: Send + Sync + 'static {
     /// Every VM of which the engine has a disk or a process.
     async fn list(&self) -> Result<Vec<VmId>, EngineError>;
 
-    /// Replaces the account's keys in a running guest, and who is let in beside, and what a later reboot in the guest gives
-    /// it. Whoever is let in no more is locked, and what they run ends; their home stays. A VM that is off or asleep takes
+    /// Replaces the account's keys in a running guest, who is let in beside, and the certificate of its host key where one is
+    /// given, and what a later reboot in the guest gives it. Whoever is let in no more is locked, and what they run ends; their home stays. A VM that is off or asleep takes
     /// all that at its next start, so this does nothing there.
     async fn set_authorized_keys(
         &self,
         vm: &VmId,
         authorized_keys: &str,
         others: &[GuestUser],
+        host_certificate: &str,
     ) -> Result<(), EngineError>;
 
     /// Opens a connection to a TCP port of a running VM, or says why not.

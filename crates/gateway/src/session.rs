@@ -37,10 +37,10 @@ impl Person {
         self.draw(if self.has_terminal { for_terminal(&text) } else { text }).await
     }
 
-    /// The same to stderr.
+    /// The same to stderr; where there is a terminal it is one stream, in the order in which it is said.
     pub(crate) async fn complain(&self, text: &str) -> Result<(), Gone> {
-        if text.is_empty() {
-            return Ok(());
+        if self.has_terminal || text.is_empty() {
+            return self.say(text).await;
         }
         let saying = tokio::time::timeout(PATIENCE, self.tell(plain(text)));
         saying.await.map_err(|_| Gone)

@@ -11,6 +11,9 @@ use std::{
 #[error("ssh cannot be told the path {0:?}: it has a character that its configuration cannot hold")]
 pub struct PathError(PathBuf);
 
+/// Where Windows has its ssh: older ones start no program by its name alone.
+pub const WINDOWS_SSH: &str = r"C:\Windows\System32\OpenSSH\ssh.exe";
+
 /// How ssh comes to know the gateway and the VMs.
 #[derive(Debug, Clone, Copy)]
 pub enum Known<'a> {

@@ -99,7 +99,7 @@ async fn made_and_off(bench: &Bench, vm: &VmId) {
     assert_eq!(bench.dial(vm, 22).await.err(), Some(EngineError::NotRunning), "nothing answers in it");
     assert_eq!(bench.stop(vm).await, Ok(()), "stopping it is no error");
     assert_eq!(
-        engine.set_authorized_keys(vm, "", &[]).await,
+        engine.set_authorized_keys(vm, "", &[], "").await,
         Ok(()),
         "keys for it are no error: it takes them at its next start"
     );
@@ -150,7 +150,7 @@ async fn connections(bench: &Bench, vm: &VmId) {
 
 async fn keys_of_a_running_vm(bench: &Bench, vm: &VmId) {
     for _ in 0..2 {
-        let set = bench.engine.set_authorized_keys(vm, &bench.guest.authorized_keys, &bench.guest.others);
+        let set = bench.engine.set_authorized_keys(vm, &bench.guest.authorized_keys, &bench.guest.others, "");
         assert_eq!(bench.within("set_authorized_keys", set).await, Ok(()), "a running VM takes keys");
     }
 }
@@ -190,7 +190,7 @@ async fn sleeps_and_wakes(bench: &Bench, vm: &VmId) {
     assert_eq!(bench.dial(vm, 22).await.err(), Some(EngineError::NotRunning), "nothing answers in it");
     assert_eq!(bench.stop(vm).await, Err(EngineError::NotRunning), "it cannot shut down asleep");
     assert_eq!(engine.usage(vm).await.err(), Some(EngineError::NotRunning), "it uses nothing");
-    assert_eq!(engine.set_authorized_keys(vm, "", &[]).await, Ok(()), "keys for it are no error");
+    assert_eq!(engine.set_authorized_keys(vm, "", &[], "").await, Ok(()), "keys for it are no error");
     assert_eq!(bench.observe(vm).await, asleep, "and none of this wakes it");
     let (woken, seen) = tokio::join!(bench.start(vm), bench.within("changed", engine.changed(vm, &asleep)));
     assert_eq!(woken, Ok(()), "a start wakes it");

@@ -1,6 +1,9 @@
 //! How this member gets to their VMs from their own computer: lines to paste, filled in.
 
-use berth_model::{AccountName, Domains, VmNumber};
+use berth_model::{
+    AccountName, Domains, VmNumber,
+    ssh_config::{Known, SshConfig, WINDOWS_SSH, known_hosts_name},
+};
 
 use crate::{Website, visitor::Visitor};
 
@@ -56,8 +59,12 @@ pub(crate) struct WayIn {
     pub(crate) account: String,
     pub(crate) gateway: String,
     pub(crate) port: u16,
-    /// For `~/.ssh/config`.
+    /// For `~/.ssh/config`, with what ssh is to trust.
     pub(crate) config: String,
+    /// The same for Windows' ssh, which has to find that in its known_hosts.
+    pub(crate) windows_config: String,
+    /// For its known_hosts.
+    pub(crate) known_hosts: String,
     /// The host name of the first VM.
     pub(crate) host: String,
     /// What opens a shell in it.
@@ -69,19 +76,36 @@ impl WayIn {
     pub(crate) fn new(website: &Website, visitor: &Visitor, account: &str, host: Option<String>) -> Self {
         let domains = &website.site.domains;
         let host = host.unwrap_or_else(|| first_host(domains, account));
+        let gateway = domains.gateway_host();
+        let trust = website.control.host_trust(&[known_hosts_name(&gateway, website.site.ssh_port)]);
+        let config = |known, ssh| SshConfig {
+            account,
+            gateway: &gateway,
+            address: None,
+            port: website.site.ssh_port,
+            vm_domain: domains.vm_domain(),
+            known,
+            identities: &[],
+            file: None,
+            ssh,
+        };
+        // Only a path could not be written, and there is none in it.
+        let text = |config: SshConfig<'_>| config.text().unwrap_or_default().trim_end().to_owned();
         Self {
             system: System::of(visitor.user_agent()),
             account: account.to_owned(),
-            gateway: domains.gateway_host(),
+            config: text(config(Known::Lines(&trust), "ssh")),
+            windows_config: text(config(Known::Elsewhere, WINDOWS_SSH)),
+            known_hosts: trust.join("\n"),
+            gateway: gateway.clone(),
             port: website.site.ssh_port,
-            config: config(domains, website.site.ssh_port, account),
             command: format!("ssh {host}"),
             host,
         }
     }
 }
 
-/// What `ssh` needs to know, as the tutorial has it.
+/// The least that `ssh` needs to know, as the tutorial has it: for who has no account yet.
 pub(crate) fn config(domains: &Domains, port: u16, account: &str) -> String {
     let port = if port == 22 { String::new() } else { format!("-p {port} ") };
     format!(

@@ -8,7 +8,7 @@ pub(crate) enum HostCaCommand {
     List,
     /// Make the next key: members are told of it from now on, and it does not sign yet
     Add,
-    /// Have a key sign: the gateway shows it at once, a VM from its next start or wake on
+    /// Have a key sign: the gateway shows its certificate at once, a VM in a moment or when it starts or wakes
     Use(HostCaArgs),
     /// Forget a key that does not sign any more: members are not told of it from now on
     Remove(HostCaArgs),

@@ -19,8 +19,8 @@ pub(crate) fn run(context: &Context<'_>, command: HostCaCommand) -> Result<(), F
         ),
         HostCaCommand::Use(args) => (
             Request::HostCaUse { fingerprint: args.fingerprint },
-            "The gateway shows the new certificate from now on, a VM from its next start or wake. When all of them \
-             have, forget the former one: berth admin host-ca remove FINGERPRINT",
+            "The gateway shows the new certificate from now on, a VM that runs in a moment, another one when it starts \
+             or wakes. When members have the new lines, forget the former one: berth admin host-ca remove FINGERPRINT",
         ),
         HostCaCommand::Remove(args) => (Request::HostCaRemove { fingerprint: args.fingerprint }, ""),
     };

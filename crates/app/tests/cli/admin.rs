@@ -172,3 +172,28 @@ fn vms_and_the_way_to_them() {
     assert!(world.run("admin vm start vm-0.alice.main.kd.io").refused().contains("There is no VM"));
     assert_eq!(world.run("admin vm stop vm-0.alice").ok(), "vm-0.alice.main.vm.localhost is off.\n");
 }
+
+#[test]
+fn one_host_ca_takes_the_place_of_another() {
+    let world = World::new();
+    let _server = world.serve();
+    let known = || fs::read_to_string(world.state().join("known_hosts")).unwrap();
+    let trusted = || known().lines().filter(|line| line.starts_with("@cert-authority ")).count();
+    let all = |words: &str| world.json(&format!("admin host-ca {words}"))["host_cas"].clone();
+    let first = all("list")[0]["fingerprint"].as_str().unwrap().to_owned();
+    assert!(known().contains(",*.vm.localhost ssh-ed25519 ") && trusted() == 1, "{}", known());
+
+    let added = all("add");
+    assert_eq!((&added[0]["signs"], &added[1]["signs"]), (&true.into(), &false.into()), "{added}");
+    let second = added[1]["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!(trusted(), 2);
+    assert!(world.run("admin host-ca add").refused().contains("There are 2 host CAs already"));
+    assert!(world.run(&format!("admin host-ca remove {first}")).refused().contains("This host CA signs."));
+    assert!(world.run("admin host-ca use SHA256:x").refused().contains("There is no host CA SHA256:x."));
+
+    assert_eq!(all(&format!("use {second}"))[0]["fingerprint"], second);
+    assert_eq!(all(&format!("remove {first}")).as_array().unwrap().len(), 1);
+    assert_eq!(trusted(), 1);
+    let trail = world.run("admin audit --kind host_ca").ok();
+    assert_eq!(trail.lines().count(), 3, "{trail}");
+}

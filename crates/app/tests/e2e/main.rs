@@ -19,6 +19,7 @@ mod idle;
 mod isolation;
 mod lifecycle;
 mod load;
+mod lobby;
 mod page;
 mod refusals;
 mod room;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         tutorial::TESTS,
         features::TESTS,
         refusals::TESTS,
+        lobby::TESTS,
         isolation::TESTS,
         load::TESTS,
         lifecycle::TESTS,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_engine::{EngineError, Home, Observed, VmSpec};
+use berth_engine::{EngineError, Guest, Home, Observed, VmSpec};
 use berth_model::{VmId, VmName};
 use berth_store::{Noted, VmRow};
 use time::OffsetDateTime;
@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use super::Tools;
 use crate::{
     activity::Activity,
-    guest::{authorized_keys, broken, guest_of, guests_of},
+    guest::{broken, guest_of},
     idle::{Use, UseKind},
     lifecycle::{Event, State},
     metrics::CameUp,
@@ -93,9 +93,10 @@ impl Job {
     }
 
     pub(super) async fn push_keys(self) -> Result<(), EngineError> {
-        let keys = authorized_keys(&self.tools, self.id, &self.name.owner).await?;
-        let guests = guests_of(&self.tools, self.id).await?;
-        self.tools.engine.set_authorized_keys(&self.id, &keys, &guests).await
+        let Guest { authorized_keys, others, host_certificate, .. } =
+            guest_of(&self.tools, self.id, &self.name).await?;
+        let engine = &self.tools.engine;
+        engine.set_authorized_keys(&self.id, &authorized_keys, &others, &host_certificate).await
     }
 
     /// Writes down when it was last used, so that a restart of the server does not begin to count anew.

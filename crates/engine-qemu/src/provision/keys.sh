@@ -3,6 +3,16 @@
 [ -d /run/berth/keys ] || mkdir -p /run/berth/keys
 put "/run/berth/keys/$user" "$authorized_keys"
 all_guests
-if certify; then
-    systemctl --no-block reload ssh.service
+if certify && /usr/sbin/sshd -t; then
+    if read -r pid </run/sshd.pid; then
+        # Waited for, so that whoever connects next meets it: the file is written again when sshd has read its settings.
+        : >/run/sshd.pid
+        kill -HUP "$pid"
+        tries=100
+        while [ ! -s /run/sshd.pid ] && [ $((tries -= 1)) -gt 0 ]; do
+            sleep 0.05
+        done
+    else
+        systemctl --no-block reload ssh.service
+    fi
 fi

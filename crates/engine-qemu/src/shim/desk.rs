@@ -77,10 +77,15 @@ impl Desk {
         &self,
         authorized_keys: String,
         others: Vec<GuestUser>,
+        host_certificate: String,
     ) -> Result<(), Denied> {
         self.guest.send_modify(|guest| {
             if let Some(guest) = guest {
-                *guest = Arc::new(Guest { authorized_keys, others, ..Guest::clone(guest) });
+                let mut new = Guest { authorized_keys, others, ..Guest::clone(guest) };
+                if !host_certificate.is_empty() {
+                    new.host_certificate = host_certificate;
+                }
+                *guest = Arc::new(new);
             }
         });
         if self.has_to_run().is_err() {

@@ -67,8 +67,8 @@ async fn answer(desk: &Desk, stream: UnixStream) -> io::Result<()> {
         }
         Request::Changed { known } => changed(desk, stream, &known).await,
         Request::Dial { port } => dial(desk, stream, port).await,
-        Request::SetAuthorizedKeys { authorized_keys, others } => {
-            done(stream, desk.set_authorized_keys(authorized_keys, others).await).await
+        Request::SetAuthorizedKeys { authorized_keys, others, host_certificate } => {
+            done(stream, desk.set_authorized_keys(authorized_keys, others, host_certificate).await).await
         }
         Request::Stop { patience_ms } => {
             pass_on(desk, stream, Command::Stop(Duration::from_millis(patience_ms))).await

@@ -70,12 +70,12 @@ async fn keys_count_at_once(bench: &Bench, vm: &VmId) {
     let second = bench.ssh.new_key("second", &["-t", "ed25519"]).await;
     assert_ne!(bench.run(vm, "second", "true").await.status, Some(0), "it is not there yet");
     let started = Instant::now();
-    bench.engine.set_authorized_keys(vm, &second, &[]).await.expect("a running VM takes keys");
+    bench.engine.set_authorized_keys(vm, &second, &[], "").await.expect("a running VM takes keys");
     println!("  set in {:.1?}", started.elapsed());
     assert_eq!(bench.run(vm, "second", "true").await.status, Some(0), "it is there");
     assert_ne!(bench.run(vm, "member", "true").await.status, Some(0), "and the other one is not");
     let both = format!("{second}{}", bench.guest.authorized_keys);
-    bench.engine.set_authorized_keys(vm, &both, &[]).await.expect("a running VM takes keys");
+    bench.engine.set_authorized_keys(vm, &both, &[], "").await.expect("a running VM takes keys");
 }
 
 async fn another_engine_finds_it(bench: &Bench, vm: &VmId) {

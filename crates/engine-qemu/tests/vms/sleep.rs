@@ -59,7 +59,11 @@ async fn keys_that_were_set_meanwhile_count(bench: &Bench, vm: &VmId) {
     let second = bench.ssh.new_key("second", &["-t", "ed25519"]).await;
     let with = |keys: &str| Guest { authorized_keys: keys.to_owned(), ..bench.guest.clone() };
     bench.sleep(vm).await;
-    assert_eq!(bench.engine.set_authorized_keys(vm, &second, &[]).await, Ok(()), "its next start gives them");
+    assert_eq!(
+        bench.engine.set_authorized_keys(vm, &second, &[], "").await,
+        Ok(()),
+        "its next start gives them"
+    );
     bench.engine.start(vm, &bench.spec, &with(&second)).await.expect("it wakes");
     assert_eq!(bench.run(vm, "second", "true").await.status, Some(0));
     assert_ne!(bench.run(vm, "member", "true").await.status, Some(0));

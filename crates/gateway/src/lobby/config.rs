@@ -1,13 +1,10 @@
 //! `config` and `known-hosts`: what a member's ssh has to be told.
 
-use berth_model::ssh_config::{Known, SshConfig, known_hosts_name};
+use berth_model::ssh_config::{Known, SshConfig, WINDOWS_SSH, known_hosts_name};
 use serde_json::json;
 
 use super::answer::Answer;
 use crate::ssh::Seat;
-
-/// Where Windows has its ssh: older ones start no other program by its name alone.
-const WINDOWS_SSH: &str = r"C:\Windows\System32\OpenSSH\ssh.exe";
 
 /// The lines by which ssh knows the gateway and the VMs.
 pub(super) fn trust(seat: &Seat) -> Vec<String> {

@@ -154,11 +154,12 @@ impl<'a> Desk<'a> {
                 let words = telling.words(&progress);
                 // Who reads JSON waits for the end.
                 if !self.json {
-                    self.person.tell(words).await;
+                    // Somebody who is gone is told nothing.
+                    let _ = self.person.complain(&words).await;
                 }
             }
             if let Some(end) = telling.end().filter(|_| !self.json) {
-                self.person.tell(end).await;
+                let _ = self.person.complain(&end).await;
             }
         };
         // The news end with the start, which holds their sender.

@@ -8,7 +8,7 @@ use berth_testkit::{OpenSsh, Output};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::World;
+use crate::world::{World, eventually};
 
 /// What every client of these tests runs, without an answer of interest.
 const KNOWN: Option<i32> = Some(0);
@@ -98,8 +98,12 @@ async fn one_host_ca_takes_the_place_of_another_without_a_question() {
         assert_eq!(with_known_hosts(&world, lines, port).await.status, KNOWN);
     }
 
+    let id = world.vm_id().await;
+    let of_vm = || world.engine.guest(&id).unwrap().host_certificate;
+    let before = of_vm();
     let all = host.use_host_ca(&all[1].fingerprint).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("the VM that runs has the new one", || of_vm() != before).await;
     assert_eq!(with_known_hosts(&world, &both, port).await.status, KNOWN);
     assert_eq!(with_known_hosts(&world, &first, port).await.status, UNKNOWN, "who has missed the overlap");
 

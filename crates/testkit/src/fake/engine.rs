@@ -257,6 +257,7 @@ impl Engine for FakeEngine {
         vm: &VmId,
         authorized_keys: &str,
         others: &[GuestUser],
+        host_certificate: &str,
     ) -> Result<(), EngineError> {
         self.called(Verb::SetAuthorizedKeys, Some(vm)).await?;
         if let Some(FakeVm { observed: Observed::Running | Observed::Booting, guest: Some(guest), .. }) =
@@ -264,6 +265,9 @@ impl Engine for FakeEngine {
         {
             authorized_keys.clone_into(&mut guest.authorized_keys);
             others.clone_into(&mut guest.others);
+            if !host_certificate.is_empty() {
+                host_certificate.clone_into(&mut guest.host_certificate);
+            }
         }
         Ok(())
     }

@@ -19,6 +19,21 @@ async fn the_first_page_has_this_installations_lines() {
 }
 
 #[tokio::test]
+async fn a_member_is_given_lines_with_which_ssh_asks_nothing() {
+    let world = World::new().await;
+    let page = world.logged_in("alice").await.get("/help").await.body;
+    let trust = world.control.host_trust(&["ssh.koding.com".to_owned()]).remove(0);
+    assert!(trust.starts_with("@cert-authority ssh.koding.com,*.kd.io ssh-ed25519 "), "{trust}");
+    let command = format!("KnownHostsCommand /usr/bin/env printf &#34;{trust}\\n&#34;\n");
+    assert!(page.contains(&command), "{page}");
+    assert!(
+        page.contains("ProxyCommand C:\\Windows\\System32\\OpenSSH\\ssh.exe %r@ssh.koding.com nc %h %p\n"),
+        "{page}"
+    );
+    assert!(page.contains(&format!("<code>{trust}</code>")), "for Windows' known_hosts: {page}");
+}
+
+#[tokio::test]
 async fn from_an_invitation_to_a_vm() {
     let world = World::new().await;
     let (link, mut carol) = (world.invitation(None).await, world.browser());
