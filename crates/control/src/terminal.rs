@@ -3,7 +3,7 @@
 use berth_model::VmName;
 use berth_store::AuditKind;
 
-use crate::{Acting, Entry, SessionKey, error::ConnectError, error::Error};
+use crate::{Acting, Entry, Purpose, SessionKey, error::ConnectError, error::Error};
 
 impl Acting {
     /// Whether they may open a shell in `vm`: for its owner, and nobody else, operators included.
@@ -20,7 +20,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn terminal_key(&self, entry: &Entry) -> Result<SessionKey, ConnectError> {
-        let key = self.control.session_key(entry, "terminal on the website").await?;
+        let key = self.control.session_key(entry, Purpose::Terminal).await?;
         let vm = entry.vm();
         self.note(AuditKind::TerminalOpened, &vm.owner, vm.to_string(), String::new()).await;
         Ok(key)

@@ -36,6 +36,39 @@ impl fmt::Debug for UserCa {
     }
 }
 
+/// What a session into a VM is for, and so what its certificate permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A terminal on the website: a pty and nothing else.
+    Terminal,
+    /// A member's own ssh client, which the gateway carries over: whatever sshd lets a key do.
+    Direct,
+}
+
+impl Purpose {
+    /// What stands in the guest's log beside the account.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Terminal => "terminal on the website",
+            Self::Direct => "ssh by the gateway",
+        }
+    }
+
+    /// The extensions of its certificate (PROTOCOL.certkeys).
+    fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Terminal => &["permit-pty"],
+            Self::Direct => &[
+                "permit-X11-forwarding",
+                "permit-agent-forwarding",
+                "permit-port-forwarding",
+                "permit-pty",
+                "permit-user-rc",
+            ],
+        }
+    }
+}
+
 /// What a session into a VM logs in with, once.
 #[derive(Debug)]
 pub struct SessionKey {
@@ -43,8 +76,8 @@ pub struct SessionKey {
     pub user: AccountName,
     /// The key of this session alone, in OpenSSH's format.
     pub private_key: Secret<String>,
-    /// Its certificate, as a line of a `-cert.pub` file: for this VM and account, for some minutes, with a terminal and
-    /// without forwarding.
+    /// Its certificate, as a line of a `-cert.pub` file: for this VM and account, for some minutes, and for what its
+    /// [`Purpose`] needs.
     pub certificate: String,
     /// By which the VM is known, as a line of a `.pub` file. One that shows another is not it.
     pub host_key: String,
@@ -79,6 +112,7 @@ impl UserCa {
         key: &PublicKey,
         vm: VmId,
         account: &AccountName,
+        purpose: Purpose,
         id: &str,
         now: SystemTime,
     ) -> ssh_key::Result<Certificate> {
@@ -87,18 +121,21 @@ impl UserCa {
         let mut new = Builder::new_with_random_nonce(&mut rand::rng(), key.key_data().clone(), from, to)?;
         new.serial(rand::random())?.cert_type(CertType::User)?;
         new.key_id(id.chars().filter(|c| !c.is_control()).take(MAX_KEY_ID).collect::<String>())?;
-        new.valid_principal(principal(vm, account))?.extension("permit-pty", "")?;
+        new.valid_principal(principal(vm, account))?;
+        for extension in purpose.extensions() {
+            new.extension(*extension, "")?;
+        }
         new.sign(&self.0)
     }
 }
 
 impl Control {
-    /// What the connection that `entry` allows logs in with. `purpose` stands in the guest's log beside the account.
+    /// What the connection that `entry` allows logs in with. What it is for stands in the guest's log beside the account.
     /// A guest that has not heard of the authority yet is waited for: call it when the VM runs.
     ///
     /// # Errors
     /// The VM is gone; or something of ours is broken.
-    pub async fn session_key(&self, entry: &Entry, purpose: &str) -> Result<SessionKey, ConnectError> {
+    pub async fn session_key(&self, entry: &Entry, purpose: Purpose) -> Result<SessionKey, ConnectError> {
         let (vm, account) = (entry.vm(), entry.account());
         let handle = self.handle(vm).filter(|handle| handle.id == entry.id());
         let handle = handle.ok_or_else(|| ConnectError::Removed { vm: vm.clone() })?;
@@ -110,11 +147,11 @@ impl Control {
         let row = self.store.vm(vm).await.map_err(unavailable)?.filter(|row| row.id == entry.id());
         let row = row.ok_or_else(|| ConnectError::Removed { vm: vm.clone() })?;
         let key = new_key();
-        let id = format!("{account} {purpose}");
+        let id = format!("{account} {}", purpose.words());
         let certificate = self
             .tools
             .user_ca
-            .sign(key.public_key(), entry.id(), account, &id, SystemTime::now())
+            .sign(key.public_key(), entry.id(), account, purpose, &id, SystemTime::now())
             .and_then(|certificate| certificate.to_openssh())
             .map_err(|error| {
                 tracing::error!(%error, "a certificate was not signed");

@@ -146,13 +146,18 @@ words! {
         HostCa = "host_ca",
         /// A connection into a VM has ended; the detail says to which port, and by which key.
         Connection = "connection",
+        /// An ssh session into a VM was opened by the gateway, for a client that asked it for the VM by name.
+        SshOpened = "ssh_opened",
     }
 }
 
 impl AuditKind {
     /// Those that come in any number, and count in the line of the last one that is like them.
     fn is_counted(self) -> bool {
-        matches!(self, Self::LogIn | Self::LogInRefused | Self::TerminalOpened | Self::Connection)
+        matches!(
+            self,
+            Self::LogIn | Self::LogInRefused | Self::TerminalOpened | Self::SshOpened | Self::Connection
+        )
     }
 }
 

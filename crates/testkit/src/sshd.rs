@@ -1,23 +1,40 @@
 //! An sshd in memory, for what opens ssh sessions into VMs.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use russh::{
-    Channel, ChannelId, ChannelMsg, Error, Pty,
+    Channel, ChannelId, ChannelMsg, ChannelOpenFailure, Error, Pty, Sig,
     keys::{Certificate, HashAlg, PrivateKey, PublicKey},
-    server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session},
+    server::{self, Auth, ChannelOpenHandle, Handle, Handler, Msg, Session},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
+/// How long what the sshd said last may take to its client.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// An sshd with one host key, which lets in by certificate alone. Clones are the same one.
 ///
-/// A command that says `list-sessions` prints the sessions 1 and 3. Any other one echoes what is typed, but for `exit`,
-/// which ends it with status 7, `flood`, after which it prints without end, `stuck`, after which it reads no more, and
-/// `vanish`, after which the connection ends.
+/// A command that says `list-sessions` prints the sessions 1 and 3. Any other one, a shell, and the subsystem sftp echo what
+/// is typed, and end with status 0 at its end, but for these words:
+///
+/// | typed | what happens |
+/// |---|---|
+/// | `exit` | it ends with status 7 |
+/// | `kill` | it ends by the signal TERM |
+/// | `flood` | it prints without end |
+/// | `stuck` | it reads no more |
+/// | `vanish` | the connection ends |
+/// | `warn` | it says `careful` on stderr |
+/// | `agent`, `x11`, `port N`, `socket PATH` | it opens a channel back, says `ping` in it, and prints what comes, or `refused` |
+///
+/// A channel to port 7 of whatever host, or to the socket `/echo`, echoes. All others are refused, the display too.
 #[derive(Clone)]
 pub struct Sshd {
     shared: Arc<Shared>,
@@ -50,21 +67,35 @@ impl Sshd {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Serves one connection to its end.
-    pub async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, stream: S) {
+    /// Serves one connection to its end. When the future is dropped, the connection ends.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, mut stream: S) {
         let config = server::Config {
+            nodelay: true,
             keys: vec![self.shared.host_key.clone()],
-            auth_rejection_time: std::time::Duration::ZERO,
+            auth_rejection_time: Duration::ZERO,
             inactivity_timeout: None,
             ..server::Config::default()
         };
-        if let Ok(session) = server::run_stream(Arc::new(config), stream, Serving(self.clone())).await {
-            let _ended = session.await;
+        // russh has a task of its own for the far end, which sees this one go.
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        let serving = async {
+            if let Ok(session) = server::run_stream(Arc::new(config), far, Serving(self.clone())).await {
+                let _ended = session.await;
+            }
+        };
+        let mut copying = std::pin::pin!(tokio::io::copy_bidirectional(&mut stream, &mut near));
+        tokio::select! {
+            _ended = &mut copying => {}
+            () = serving => {
+                // Its last words.
+                let _ended = tokio::time::timeout(LAST_WORDS, copying).await;
+            }
         }
     }
 
-    /// What clients asked for, in order: `log-in alice`, `env A=b`, `pty xterm 80x24`, `exec …`, `size 100x30`,
-    /// `typed 5`.
+    /// What clients asked for, in order: `log-in alice`, `env A=b`, `pty xterm 80x24`, `agent`, `shell`, `exec …`,
+    /// `subsystem sftp`, `size 100x30`, `signal INT`, `typed 5`, `to 127.0.0.1:7`, `listen localhost:8000`,
+    /// `listen /socket`.
     #[must_use]
     pub fn seen(&self) -> Vec<String> {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -91,7 +122,7 @@ impl Sshd {
         })
     }
 
-    async fn run(self, mut channel: Channel<Msg>) -> Result<(), Error> {
+    async fn run(self, mut channel: Channel<Msg>, handle: Handle) -> Result<(), Error> {
         while let Some(message) = channel.wait().await {
             match message {
                 ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
@@ -111,7 +142,25 @@ impl Sshd {
                         return ended(&channel, 0).await;
                     }
                 }
-                ChannelMsg::Data { data } => match &data[..] {
+                ChannelMsg::RequestShell { .. } => self.saw("shell".to_owned()),
+                ChannelMsg::RequestSubsystem { name, .. } => self.saw(format!("subsystem {name}")),
+                ChannelMsg::AgentForward { .. } => self.saw("agent".to_owned()),
+                ChannelMsg::Signal { signal } => self.saw(format!("signal {signal:?}")),
+                ChannelMsg::Eof => return ended(&channel, 0).await,
+                ChannelMsg::Data { data } => match data.trim_ascii() {
+                    b"kill" => {
+                        let said = handle.exit_signal_request(
+                            channel.id(),
+                            Sig::TERM,
+                            false,
+                            "killed".to_owned(),
+                            String::new(),
+                        );
+                        said.await.map_err(|()| Error::SendError)?;
+                        channel.eof().await?;
+                        return channel.close().await;
+                    }
+                    b"warn" => channel.extended_data(1, &b"careful"[..]).await?,
                     b"exit" => return ended(&channel, 7).await,
                     b"stuck" => std::future::pending().await,
                     b"vanish" => return Err(Error::Disconnect),
@@ -119,16 +168,68 @@ impl Sshd {
                         channel.data(&[b'y'; 4096][..]).await?;
                         self.shared.flooded.fetch_add(4096, Ordering::Relaxed);
                     },
-                    typed => {
-                        self.saw(format!("typed {}", typed.len()));
-                        channel.data(typed).await?;
-                    }
+                    typed => match back(&handle, typed).await {
+                        Some(Ok(mut opened)) => {
+                            opened.data(&b"ping"[..]).await?;
+                            let said = match opened.wait().await {
+                                Some(ChannelMsg::Data { data }) => data,
+                                _ => "nothing".into(),
+                            };
+                            opened.close().await?;
+                            channel.data_bytes(said).await?;
+                        }
+                        Some(Err(_)) => channel.data(&b"refused"[..]).await?,
+                        None => {
+                            self.saw(format!("typed {}", data.len()));
+                            channel.data_bytes(data).await?;
+                        }
+                    },
                 },
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// Opens a channel back, if these are words for that.
+async fn back(handle: &Handle, typed: &[u8]) -> Option<Result<Channel<Msg>, Error>> {
+    let words = std::str::from_utf8(typed).ok()?;
+    Some(match words.split_once(' ').unwrap_or((words, "")) {
+        ("agent", "") => handle.channel_open_agent().await,
+        ("x11", "") => handle.channel_open_x11("127.0.0.1", 6010).await,
+        ("socket", path) => handle.channel_open_forwarded_streamlocal(path).await,
+        ("port", port) => {
+            let port = port.parse().ok()?;
+            handle.channel_open_forwarded_tcpip("localhost", port, "127.0.0.1", 40_000).await
+        }
+        _ => return None,
+    })
+}
+
+/// Echoes until the peer has ended its side. What waits to be taken is in a queue of its own: russh gives credit for what
+/// it has received, and would wait for this task while this task waits for credit.
+async fn echo(channel: Channel<Msg>) -> Result<(), Error> {
+    let (mut read, write) = channel.split();
+    let (queue, mut queued) = tokio::sync::mpsc::channel(1 << 14);
+    let reading = async move {
+        while let Some(message) = read.wait().await {
+            match message {
+                // Whoever takes them from the queue ends with the connection.
+                ChannelMsg::Data { data } => drop(queue.send(data).await),
+                ChannelMsg::Eof | ChannelMsg::Close => break,
+                _ => {}
+            }
+        }
+    };
+    let writing = async {
+        while let Some(data) = queued.recv().await {
+            write.data_bytes(data).await?;
+        }
+        write.eof().await?;
+        write.close().await
+    };
+    tokio::join!(reading, writing).1
 }
 
 async fn ended(channel: &Channel<Msg>, status: u32) -> Result<(), Error> {
@@ -164,7 +265,7 @@ impl Handler for Serving {
         reply.accept().await;
         let (sshd, handle) = (self.0.clone(), session.handle());
         self.0.shared.tasks.spawn(async move {
-            if sshd.run(channel).await.is_err() {
+            if sshd.run(channel, handle.clone()).await.is_err() {
                 let _gone =
                     handle.disconnect(russh::Disconnect::ByApplication, String::new(), String::new()).await;
             }
@@ -193,5 +294,114 @@ impl Handler for Serving {
         session: &mut Session,
     ) -> Result<(), Error> {
         session.channel_success(channel)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+        session.channel_success(channel)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        if name == "sftp" { session.channel_success(channel) } else { session.channel_failure(channel) }
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_success(channel)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn agent_request(&mut self, _channel: ChannelId, _session: &mut Session) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        if *port == 0 {
+            *port = 4444;
+        }
+        self.0.saw(format!("listen {address}:{port}"));
+        Ok(*port != 23)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        self.0.saw(format!("no longer {address}:{port}"));
+        Ok(true)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _session: &mut Session) -> Result<bool, Error> {
+        self.0.saw(format!("listen {path}"));
+        Ok(true)
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.0.saw(format!("to {host}:{port}"));
+        self.stream(channel, reply, port == 7).await
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.0.saw(format!("to {path}"));
+        self.stream(channel, reply, path == "/echo").await
+    }
+}
+
+impl Serving {
+    async fn stream(
+        &self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        is_there: bool,
+    ) -> Result<(), Error> {
+        if is_there {
+            reply.accept().await;
+            self.0.shared.tasks.spawn(echo(channel));
+        } else {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+        }
+        Ok(())
     }
 }

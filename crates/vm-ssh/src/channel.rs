@@ -156,7 +156,8 @@ impl Output {
     }
 }
 
-fn name(signal: &russh::Sig) -> String {
+/// The name of a signal without `SIG`.
+pub(crate) fn name(signal: &russh::Sig) -> String {
     match signal {
         russh::Sig::Custom(name) => name.clone(),
         known => format!("{known:?}"),

@@ -4,20 +4,25 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use russh::{
     Preferred, SshId,
-    client::{self, Handle, Handler},
+    client::{self, Handle},
     compression,
-    keys::{Algorithm, PublicKey, PublicKeyOrCertificate},
+    keys::Algorithm,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Channel, Credentials, Error, cut::Cut};
+use crate::{Arrival, Channel, Credentials, Error, FromVm, ToVm, carried::split, cut::Cut, host::Host};
 
 /// So long a VM that runs may take for the key exchange and the log-in; an emulated one on a busy host needs seconds.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// So long the VM may take to reach another host: as long as its own TCP tries.
+const FAR_PATIENCE: Duration = Duration::from_secs(180);
+/// Channels that the VM wants to open and nobody has looked at.
+const ARRIVALS: usize = 16;
 /// The most bytes that the VM may send before they are asked for.
 const WINDOW: u32 = 128 * 1024;
 /// The most bytes in one packet, and how many packets wait for a reader: what a reader that stops costs.
@@ -30,21 +35,8 @@ const BYTES: usize = 1 << 30;
 /// A connection that is logged in. Ends, with all its channels, when it is dropped.
 pub struct Connection {
     handle: Handle<Host>,
+    over: CancellationToken,
     _cut: DropGuard,
-}
-
-/// Who must be at the other end.
-struct Host(PublicKey);
-
-impl Handler for Host {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data() == self.0.key_data(),
-            PublicKeyOrCertificate::Certificate(_) => false,
-        })
-    }
 }
 
 impl Connection {
@@ -58,18 +50,47 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        Self::open_with(stream, credentials, None).await
+    }
+
+    /// The same for somebody else's client, and the channels that the VM opens then. Those that came and were not taken
+    /// are refused beyond a few.
+    ///
+    /// # Errors
+    /// As with [`Connection::open`].
+    pub async fn open_for_client<S>(
+        stream: S,
+        credentials: Credentials,
+    ) -> Result<(Self, mpsc::Receiver<Arrival>), Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (arrivals, arrive) = mpsc::channel(ARRIVALS);
+        Ok((Self::open_with(stream, credentials, Some(arrivals)).await?, arrive))
+    }
+
+    async fn open_with<S>(
+        stream: S,
+        credentials: Credentials,
+        arrivals: Option<mpsc::Sender<Arrival>>,
+    ) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let over = CancellationToken::new();
         let cut = CancellationToken::new();
         let stream = Cut::new(stream, &cut);
         // Held from here on: whoever drops this future ends the connection.
         let guard = cut.drop_guard();
         let opening = async {
             let Credentials { user, key, certificate, host_key } = credentials;
-            let mut handle = client::connect_stream(Arc::new(config()), stream, Host(host_key)).await?;
+            let host = Host { key: host_key, arrivals, _over: over.clone().drop_guard() };
+            let mut handle = client::connect_stream(Arc::new(config()), stream, host).await?;
             let answer = handle.authenticate_openssh_cert(user, key, certificate).await?;
             if answer.success() { Ok(handle) } else { Err(Error::Refused) }
         };
         let handle = timeout(PATIENCE, opening).await.map_err(|_| Error::Silent)??;
-        Ok(Self { handle, _cut: guard })
+        Ok(Self { handle, over, _cut: guard })
     }
 
     /// Opens a session channel.
@@ -82,6 +103,88 @@ impl Connection {
             Ok(channel) => Ok(Channel::new(channel)),
             Err(russh::Error::ChannelOpenFailure(_)) => Err(Error::Request("another session")),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a session channel in which nothing is asked yet.
+    ///
+    /// # Errors
+    /// The sshd opens no more of them, or the connection has ended.
+    pub async fn carried_session(&self) -> Result<(ToVm, FromVm), Error> {
+        let opened = timeout(PATIENCE, self.handle.channel_open_session()).await;
+        Ok(split(opened.map_err(|_| Error::Silent)??))
+    }
+
+    /// Opens a channel to a port of whatever host the VM can reach (RFC 4254, 7.2).
+    ///
+    /// # Errors
+    /// The sshd does not, or not in three minutes; or the connection has ended.
+    pub async fn to_port(
+        &self,
+        (host, port): (&str, u32),
+        (originator, originator_port): (&str, u32),
+    ) -> Result<(ToVm, FromVm), Error> {
+        let opening = self.handle.channel_open_direct_tcpip(host, port, originator, originator_port);
+        Ok(split(timeout(FAR_PATIENCE, opening).await.map_err(|_| Error::Silent)??))
+    }
+
+    /// Opens a channel to a unix socket in the VM.
+    ///
+    /// # Errors
+    /// As with [`Connection::to_port`].
+    pub async fn to_socket(&self, path: &str) -> Result<(ToVm, FromVm), Error> {
+        let opened = timeout(PATIENCE, self.handle.channel_open_direct_streamlocal(path)).await;
+        Ok(split(opened.map_err(|_| Error::Silent)??))
+    }
+
+    /// Has the sshd listen on a port, for 0 on one of its choice, and gives the port.
+    ///
+    /// # Errors
+    /// It does not, or the connection has ended.
+    pub async fn listen(&self, address: &str, port: u32) -> Result<u32, Error> {
+        let chosen =
+            self.answered("to listen on that port", self.handle.tcpip_forward(address, port)).await?;
+        Ok(if port == 0 { chosen } else { port })
+    }
+
+    /// Has it listen there no longer.
+    ///
+    /// # Errors
+    /// As with [`Connection::listen`].
+    pub async fn listen_no_longer(&self, address: &str, port: u32) -> Result<(), Error> {
+        self.answered("that", self.handle.cancel_tcpip_forward(address, port)).await
+    }
+
+    /// Has it listen on a unix socket.
+    ///
+    /// # Errors
+    /// As with [`Connection::listen`].
+    pub async fn listen_on_socket(&self, path: &str) -> Result<(), Error> {
+        self.answered("to listen on that socket", self.handle.streamlocal_forward(path)).await
+    }
+
+    /// Has it listen there no longer.
+    ///
+    /// # Errors
+    /// As with [`Connection::listen`].
+    pub async fn listen_on_socket_no_longer(&self, path: &str) -> Result<(), Error> {
+        self.answered("that", self.handle.cancel_streamlocal_forward(path)).await
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    async fn answered<T>(
+        &self,
+        what: &'static str,
+        asking: impl Future<Output = Result<T, russh::Error>>,
+    ) -> Result<T, Error> {
+        match timeout(PATIENCE, asking).await.map_err(|_| Error::Silent)? {
+            Err(russh::Error::RequestDenied) => Err(Error::Request(what)),
+            answer => Ok(answer?),
         }
     }
 }

@@ -24,6 +24,9 @@ pub enum Error {
     /// The sshd in the VM does not give what was asked for.
     #[error("The sshd in the VM refused {0}.")]
     Request(&'static str),
+    /// The sshd in the VM does not open a channel: the reason code of RFC 4254, 5.1.
+    #[error("The sshd in the VM opens no such channel{}.", why(*.0))]
+    NotOpened(u32),
     /// The connection has ended.
     #[error("The connection to the VM has ended.")]
     Ended,
@@ -32,11 +35,22 @@ pub enum Error {
 impl From<russh::Error> for Error {
     fn from(error: russh::Error) -> Self {
         match error {
+            russh::Error::ChannelOpenFailure(reason) => Self::NotOpened(reason.code()),
             russh::Error::UnknownKey | russh::Error::NoCommonAlgo { .. } => Self::HostKey,
             error => {
                 tracing::debug!(%error, "an ssh connection into a VM ended");
                 Self::Ended
             }
         }
+    }
+}
+
+/// A reason code in words.
+fn why(code: u32) -> &'static str {
+    match code {
+        1 => ": it may not",
+        2 => ": what it should lead to does not answer",
+        4 => ": it has no room for it",
+        _ => "",
     }
 }

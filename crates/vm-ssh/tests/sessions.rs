@@ -13,7 +13,7 @@ use std::{
 };
 
 use berth_testkit::Sshd;
-use berth_vm_ssh::{Connection, Credentials, Error, Event, Input, Output, Size};
+use berth_vm_ssh::{Connection, Credentials, Error, Event, Input, Message, Origin, Output, Request, Size};
 use bytes::Bytes;
 use russh::keys::{
     PrivateKey,
@@ -215,6 +215,45 @@ async fn an_end_without_an_exit_is_no_exit() {
     input.data(Bytes::from_static(b"vanish")).await.unwrap();
     assert_eq!(next(&mut output).await, None);
     assert!(connection.session().await.is_err());
+}
+
+#[tokio::test]
+async fn a_vm_opens_no_channel_to_who_has_a_session_of_its_own() {
+    let world = World::new();
+    let connection = world.connect().await;
+    let (input, mut output) = shell(&connection).await;
+    for word in ["agent", "x11", "port 80", "socket /s"] {
+        input.data(Bytes::from_static(word.as_bytes())).await.unwrap();
+        assert_eq!(next(&mut output).await, Some(Event::Data(Bytes::from_static(b"refused"))), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_vm_opens_to_a_client_waits_to_be_looked_at() {
+    let world = World::new();
+    let opened = Connection::open_for_client(world.dial(), world.credentials("vm.alice", &world.host));
+    let (connection, mut arrivals) = opened.await.unwrap();
+    let (to_vm, mut from_vm) = connection.carried_session().await.unwrap();
+    to_vm.ask(Request::Shell).await.unwrap();
+    assert_eq!(timeout(SOON, from_vm.next()).await.unwrap(), Some(Message::Granted(true)));
+    for (word, origin) in [
+        ("agent", Origin::Agent),
+        ("x11", Origin::X11 { originator: "127.0.0.1".into(), originator_port: 6010 }),
+        ("socket /s", Origin::Socket { path: "/s".into() }),
+    ] {
+        to_vm.data(Bytes::from_static(word.as_bytes())).await.unwrap();
+        let arrival = timeout(SOON, arrivals.recv()).await.unwrap().unwrap();
+        assert_eq!(*arrival.origin(), origin);
+        // Nobody wants it.
+        drop(arrival);
+        let said = timeout(SOON, from_vm.next()).await.unwrap();
+        assert_eq!(said, Some(Message::Data(Bytes::from_static(b"refused"))), "{word}");
+    }
+    assert!(!connection.is_over());
+    to_vm.data(Bytes::from_static(b"vanish")).await.unwrap();
+    assert_eq!(timeout(SOON, from_vm.next()).await.unwrap(), None);
+    assert!(timeout(SOON, arrivals.recv()).await.unwrap().is_none(), "it ends with the connection");
+    assert!(connection.is_over());
 }
 
 #[tokio::test]

@@ -65,6 +65,20 @@ async fn a_certificate_is_for_one_vm_one_account_and_some_minutes() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_carried_over_may_do_what_a_key_does() {
+    let (world, ..) = World::new().await;
+    let acting = world.control.acting(logged_in(&world, "alice").await.actor());
+    let entry = acting.enter_shell(&vm(ALICES)).await.unwrap();
+    world.control.connect(&entry, no_progress()).await.unwrap();
+    let key = acting.direct_key(&entry).await.unwrap();
+    let certificate = Certificate::from_openssh(&key.certificate).unwrap();
+    assert_eq!(certificate.valid_principals(), [trusted(&world, ALICES).await.1]);
+    assert_eq!(certificate.key_id(), "alice ssh by the gateway");
+    let permitted: Vec<_> = certificate.extensions().keys().map(|name| &name["permit-".len()..]).collect();
+    assert_eq!(permitted, ["X11-forwarding", "agent-forwarding", "port-forwarding", "pty", "user-rc"]);
+}
+
+#[tokio::test]
 async fn each_session_has_a_key_of_its_own_and_all_guests_one_authority() {
     let (mut world, ..) = World::new().await;
     let (one, other) = (key(&world).await, key(&world).await);

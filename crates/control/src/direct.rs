@@ -1,0 +1,19 @@
+//! A session in one's own VM that the gateway opens for an ssh client.
+
+use berth_store::AuditKind;
+
+use crate::{Acting, Entry, Purpose, SessionKey, error::ConnectError};
+
+impl Acting {
+    /// What the gateway's first connection into a VM logs in with for a client, see [`crate::Control::session_key`].
+    /// Written down as an ssh session that was opened. Further connections for the same client ask for their key there.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn direct_key(&self, entry: &Entry) -> Result<SessionKey, ConnectError> {
+        let key = self.control.session_key(entry, Purpose::Direct).await?;
+        let vm = entry.vm();
+        self.note(AuditKind::SshOpened, &vm.owner, vm.to_string(), String::new()).await;
+        Ok(key)
+    }
+}
