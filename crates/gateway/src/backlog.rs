@@ -120,6 +120,16 @@ impl Backlog {
         self.resize(self.len - n);
     }
 
+    /// Takes the next chunk out; it is not counted as unread any more.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        if self.chunks.is_empty() {
+            self.seal();
+        }
+        let chunk = self.chunks.pop_front()?;
+        self.resize(self.len - chunk.len());
+        Some(chunk)
+    }
+
     /// Throws everything away.
     pub(crate) fn clear(&mut self) {
         self.chunks = VecDeque::new();
@@ -204,6 +214,21 @@ mod tests {
             .collect();
         assert!(flow.unread.load(Ordering::Relaxed) <= HARD_ALL);
         drop(others);
+    }
+
+    #[test]
+    fn what_is_taken_out_in_chunks_is_all_and_in_order() {
+        let flow = Arc::new(Flow::default());
+        let mut backlog = Backlog::new(flow.clone());
+        let big = vec![2; SMALL];
+        for chunk in [&[1][..], &[1], &big, &[3], &[3]] {
+            backlog.push(Bytes::copy_from_slice(chunk)).expect("room");
+        }
+        backlog.wrote(1);
+        let all: Vec<u8> = std::iter::from_fn(|| backlog.pop()).flatten().collect();
+        assert_eq!(all, [&[1][..], &big, &[3, 3]].concat());
+        assert!(backlog.is_empty() && backlog.pop().is_none());
+        assert_eq!(flow.unread.load(Ordering::Relaxed), 0);
     }
 
     #[test]

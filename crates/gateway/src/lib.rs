@@ -24,6 +24,7 @@ mod admission;
 mod backlog;
 mod certificate;
 mod connection;
+mod direct;
 mod early;
 mod host_key;
 mod leash;
@@ -38,6 +39,7 @@ mod splice;
 mod ssh;
 mod text;
 mod tunnel;
+mod way;
 mod words;
 
 pub use host_key::{HostKey, HostKeyError};

@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Entry(#[from] EntryError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Inside(#[from] berth_vm_ssh::Error),
 }
 
 impl Refusal {
@@ -34,6 +36,7 @@ impl Refusal {
         match self {
             Self::Entry(error) => error.kind(),
             Self::Connect(error) => error.kind(),
+            Self::Inside(_) => Kind::Unavailable,
         }
     }
 
@@ -48,6 +51,9 @@ impl Refusal {
 
     /// The reason code of a channel that is not opened (RFC 4254, 5.1).
     pub(crate) fn open_failure(&self) -> OpenFailure {
+        if let Self::Inside(berth_vm_ssh::Error::NotOpened(code)) = self {
+            return OpenFailure::with_code(*code, &self.to_string());
+        }
         match self.kind() {
             Kind::Invalid | Kind::Unauthenticated | Kind::Denied | Kind::Missing => {
                 OpenFailure::prohibited(&self.to_string())

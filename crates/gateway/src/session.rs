@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use berth_vm_ssh::Window;
+
 use crate::{
     lobby, nc_words,
     refusal::{Asked, status},
@@ -20,6 +22,10 @@ pub(crate) struct Person {
 }
 
 impl Person {
+    pub(crate) fn new(writer: Writer, has_terminal: bool) -> Self {
+        Self { writer, has_terminal }
+    }
+
     /// Writes `text` to stderr, its lines ended as the person's terminal needs it.
     pub(crate) async fn tell(&self, text: String) {
         let text = if self.has_terminal { for_terminal(&text) } else { text };
@@ -74,11 +80,11 @@ pub(crate) async fn run(seat: Seat, mut reader: Reader, writer: Writer) {
     let asked = loop {
         match reader.next().await {
             None => return,
-            Some(Incoming::Pty { columns: wide } | Incoming::Window { columns: wide }) => {
+            Some(Incoming::Pty { columns: wide } | Incoming::Resize(Window { columns: wide, .. })) => {
                 columns = Some(wide)
             }
             // There is nothing to be fed yet.
-            Some(Incoming::Data(_) | Incoming::Eof) => {}
+            Some(Incoming::Data(_) | Incoming::Eof | Incoming::Signal(_)) => {}
             Some(Incoming::Shell) => {
                 let person = Person { writer, has_terminal: columns.is_some() };
                 return lobby::shell(seat, reader, person, columns).await;

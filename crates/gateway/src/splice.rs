@@ -115,10 +115,11 @@ impl Upstream {
             // A session starts one thing; whatever else is asked has been refused already.
             Incoming::Data(_)
             | Incoming::Pty { .. }
-            | Incoming::Window { .. }
             | Incoming::Shell
             | Incoming::Exec(_)
-            | Incoming::Subsystem(_) => {}
+            | Incoming::Subsystem(_)
+            | Incoming::Resize(_)
+            | Incoming::Signal(_) => {}
         }
         Ok(())
     }

@@ -71,9 +71,15 @@ impl Input {
                     self.ended = true;
                     News::End
                 }
-                Some(Incoming::Window { columns }) => News::Resized(columns),
-                // A second request that starts something was refused where it came in.
-                Some(Incoming::Pty { .. } | Incoming::Shell | Incoming::Exec(_) | Incoming::Subsystem(_)) => {
+                Some(Incoming::Resize(window)) => News::Resized(window.columns),
+                // A second request that starts something was refused where it came in, and nothing here takes signals.
+                Some(
+                    Incoming::Pty { .. }
+                    | Incoming::Shell
+                    | Incoming::Exec(_)
+                    | Incoming::Subsystem(_)
+                    | Incoming::Signal(_),
+                ) => {
                     continue;
                 }
             };

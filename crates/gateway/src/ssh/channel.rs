@@ -4,9 +4,10 @@
 //! the client's credit, and russh does not wake it when the connection is gone: a channel's task must be dropped with
 //! its connection.
 
+use berth_vm_ssh::Window;
 use bytes::Bytes;
 use russh::{
-    Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf,
+    Channel, ChannelId, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Sig,
     server::{ChannelOpenHandle, Msg},
 };
 
@@ -25,13 +26,13 @@ pub(crate) enum Incoming {
     Pty {
         columns: u32,
     },
-    /// The terminal is so wide now.
-    Window {
-        columns: u32,
-    },
     Shell,
     Exec(Vec<u8>),
     Subsystem(String),
+    /// The terminal has another size.
+    Resize(Window),
+    /// A signal for the program, its name without `SIG`.
+    Signal(String),
 }
 
 /// The client is gone, or cannot be written to any more.
@@ -47,11 +48,24 @@ pub(crate) struct Writer {
     kind: Kind,
 }
 
-/// The two kinds of channel that are opened.
+/// The kinds of channel that are opened: those in which something runs, and those that lead somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Session,
-    DirectTcpip,
+    Stream,
+}
+
+fn name_of(signal: Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name,
+        known => format!("{known:?}"),
+    }
+}
+
+/// The halves of a channel that this side has opened.
+pub(super) fn opened(channel: Channel<Msg>) -> (Reader, Writer) {
+    let (reader, half) = channel.split();
+    (Reader(reader), Writer { half, kind: Kind::Stream })
 }
 
 impl Reader {
@@ -63,10 +77,14 @@ impl Reader {
                 ChannelMsg::Eof => Incoming::Eof,
                 ChannelMsg::Close => return None,
                 ChannelMsg::RequestPty { col_width, .. } => Incoming::Pty { columns: col_width },
-                ChannelMsg::WindowChange { col_width, .. } => Incoming::Window { columns: col_width },
                 ChannelMsg::RequestShell { .. } => Incoming::Shell,
                 ChannelMsg::Exec { command, .. } => Incoming::Exec(command),
                 ChannelMsg::RequestSubsystem { name, .. } => Incoming::Subsystem(name),
+                ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+                    let (columns, rows) = (col_width, row_height);
+                    Incoming::Resize(Window { columns, rows, width: pix_width, height: pix_height })
+                }
+                ChannelMsg::Signal { signal } => Incoming::Signal(name_of(signal)),
                 // Answered where they came in, or news of russh's about itself.
                 _ => continue,
             });
@@ -78,6 +96,16 @@ impl Writer {
     /// Sends data; waits for the client's credit.
     pub(crate) async fn data(&self, data: Bytes) -> Result<(), Gone> {
         self.half.data_bytes(data).await.map_err(|_| Gone)
+    }
+
+    /// Sends data of another stream than the first; waits for the client's credit.
+    pub(crate) async fn extended(&self, stream: u32, data: Bytes) -> Result<(), Gone> {
+        self.half.extended_data_bytes(stream, data).await.map_err(|_| Gone)
+    }
+
+    /// Which channel it is.
+    pub(super) fn id(&self) -> ChannelId {
+        self.half.id()
     }
 
     /// Sends text to the person.
@@ -95,7 +123,7 @@ impl Writer {
     pub(crate) async fn exit_status(&self, status: u32) -> Result<(), Gone> {
         match self.kind {
             Kind::Session => self.half.exit_status(status).await.map_err(|_| Gone),
-            Kind::DirectTcpip => Ok(()),
+            Kind::Stream => Ok(()),
         }
     }
 
@@ -125,9 +153,14 @@ impl OpenFailure {
         Self::new(ChannelOpenFailure::ResourceShortage, text)
     }
 
+    /// As somebody else says.
+    pub(crate) fn with_code(code: u32, text: &str) -> Self {
+        Self(ChannelOpenFailure::Other { code, reason: in_ascii(text) })
+    }
+
     /// russh has texts of its own for the codes that it knows, so ours travel as codes that it does not.
     fn new(reason: ChannelOpenFailure, text: &str) -> Self {
-        Self(ChannelOpenFailure::Other { code: reason.code(), reason: in_ascii(text) })
+        Self::with_code(reason.code(), text)
     }
 
     #[cfg(test)]
@@ -148,8 +181,9 @@ impl Opening {
         Self { kind: Kind::Session, reply, channel }
     }
 
-    pub(super) fn direct_tcpip(channel: Channel<Msg>, reply: ChannelOpenHandle) -> Self {
-        Self { kind: Kind::DirectTcpip, reply, channel }
+    /// direct-tcpip, or direct-streamlocal.
+    pub(super) fn stream(channel: Channel<Msg>, reply: ChannelOpenHandle) -> Self {
+        Self { kind: Kind::Stream, reply, channel }
     }
 
     pub(crate) async fn accept(self) -> (Reader, Writer) {

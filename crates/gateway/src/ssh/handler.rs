@@ -1,7 +1,7 @@
 //! russh's callbacks: what is asked, answered at once and handed to the task that does it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     ops::Deref,
     sync::{
@@ -11,6 +11,7 @@ use std::{
 };
 
 use berth_control::{Control, Login};
+use berth_vm_ssh::{Request, Window};
 use russh::{
     Channel, ChannelId, Error, Pty,
     keys::Certificate,
@@ -20,11 +21,22 @@ use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    caller::Caller,
     channel::{OpenFailure, Opening, refuse},
     config::MAX_CHANNELS,
     login::{Door, reject},
 };
-use crate::{backlog::Flow, leash::Hand, lobby, refusal::words, session, settings::GatewaySettings, tunnel};
+use crate::{
+    backlog::Flow,
+    direct::{self, Asker, Direct, Far},
+    leash::Hand,
+    lobby,
+    refusal::words,
+    session,
+    settings::GatewaySettings,
+    tunnel,
+    way::{Way, way},
+};
 
 /// The channels that one connection may open in its life. russh keeps some kilobytes of each that was closed from this
 /// side until the connection ends, so without an end a client could have all memory.
@@ -41,6 +53,22 @@ pub(crate) struct Client {
     pub(crate) refused_keys: usize,
     pub(crate) flow: Arc<Flow>,
     channels: AtomicUsize,
+    opened: AtomicUsize,
+}
+
+impl Client {
+    /// A place for one more channel.
+    pub(crate) fn seat(self: &Arc<Self>) -> Result<Seat, OpenFailure> {
+        if self.opened.load(Ordering::Relaxed) >= MAX_CHANNELS_EVER {
+            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS_EVER));
+        }
+        let open = self.channels.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat { client: self.clone(), is_first: self.opened.fetch_add(1, Ordering::Relaxed) == 0 };
+        if open >= MAX_CHANNELS {
+            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS));
+        }
+        Ok(seat)
+    }
 }
 
 /// A channel's place in its connection; given back when dropped.
@@ -92,7 +120,12 @@ pub(crate) struct Handler {
     logged_in: Option<oneshot::Sender<Login>>,
     /// Session channels that have had the one request that starts something (RFC 4254, 6.5).
     started: HashSet<ChannelId>,
-    opened: usize,
+    /// The name under which the client has logged in.
+    user: String,
+    /// The VM that the client is carried into.
+    direct: Option<Arc<Direct>>,
+    /// Its sessions there.
+    askers: HashMap<ChannelId, Asker>,
 }
 
 impl Drop for Handler {
@@ -112,23 +145,16 @@ impl Handler {
             client: None,
             logged_in: Some(logged_in),
             started: HashSet::new(),
-            opened: 0,
+            user: String::new(),
+            direct: None,
+            askers: HashMap::new(),
         };
         (handler, told)
     }
 
     /// A place for one more channel.
-    fn seat(&mut self) -> Result<Seat, OpenFailure> {
-        let client = self.client.clone().ok_or_else(|| OpenFailure::prohibited(words::NO_KEY))?;
-        if self.opened >= MAX_CHANNELS_EVER {
-            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS_EVER));
-        }
-        if client.channels.load(Ordering::Relaxed) >= MAX_CHANNELS {
-            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS));
-        }
-        client.channels.fetch_add(1, Ordering::Relaxed);
-        self.opened += 1;
-        Ok(Seat { client, is_first: self.opened == 1 })
+    fn seat(&self) -> Result<Seat, OpenFailure> {
+        self.client.as_ref().ok_or_else(|| OpenFailure::prohibited(words::NO_KEY))?.seat()
     }
 
     /// Runs a channel's task, for as long as the connection lives.
@@ -139,14 +165,37 @@ impl Handler {
         });
     }
 
-    /// Answers a request that starts something: yes, for the first of a channel.
-    fn start(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
-        if self.started.insert(channel) {
-            session.channel_success(channel)
-        } else {
-            session.channel_failure(channel)
+    /// Answers a request that starts something: yes, for the first of a channel, if the VM does it where one is asked.
+    async fn start(
+        &mut self,
+        channel: ChannelId,
+        request: Request,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        if !self.started.insert(channel) {
+            return session.channel_failure(channel);
         }
+        let granted = self.ask(channel, request).await.unwrap_or(true);
+        if !granted {
+            self.started.remove(&channel);
+        }
+        answer(granted, channel, session)
     }
+
+    /// Asks the VM that the client is carried into; `None` where it is not.
+    async fn ask(&self, channel: ChannelId, request: Request) -> Option<bool> {
+        let asker = self.askers.get(&channel)?;
+        Some(self.while_connected(asker.ask(request)).await.unwrap_or(false))
+    }
+
+    /// Does what russh waits for, no longer than the connection lives.
+    async fn while_connected<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.around.over.run_until_cancelled(work).await
+    }
+}
+
+fn answer(granted: bool, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+    if granted { session.channel_success(channel) } else { session.channel_failure(channel) }
 }
 
 impl russh::server::Handler for Handler {
@@ -164,7 +213,8 @@ impl russh::server::Handler for Handler {
         Ok(self.door.offered(offer.public_key, offer.algorithm).await)
     }
 
-    async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+        user.clone_into(&mut self.user);
         Ok(self.door.proven(key.public_key, key.algorithm).await)
     }
 
@@ -183,7 +233,7 @@ impl russh::server::Handler for Handler {
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
         let login = self.door.login().cloned().ok_or(Error::NotAuthenticated)?;
-        self.client = Some(Arc::new(Client {
+        let client = Arc::new(Client {
             control: self.around.control.clone(),
             settings: self.around.settings.clone(),
             login: login.clone(),
@@ -191,7 +241,14 @@ impl russh::server::Handler for Handler {
             refused_keys: self.door.refused(),
             flow: self.flow.clone(),
             channels: AtomicUsize::new(0),
-        }));
+            opened: AtomicUsize::new(0),
+        });
+        self.client = Some(client.clone());
+        if let Way::Direct(host) = way(&self.user, login.account(), &client.control.settings().domains) {
+            let Surroundings { tasks, over, .. } = &self.around;
+            let caller = Caller::new(session.handle());
+            self.direct = Some(Direct::new(client, host, caller, tasks.clone(), over.clone()));
+        }
         if let Some(logged_in) = self.logged_in.take() {
             // Nobody listens when the grace was over in this moment; the connection is being cut then.
             let _ = logged_in.send(login);
@@ -205,8 +262,15 @@ impl russh::server::Handler for Handler {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
+        let id = channel.id();
         let opening = Opening::session(channel, reply);
         match self.seat() {
+            Ok(seat) if let Some(direct) = self.direct.clone() => {
+                let (asker, asks) = direct::asker();
+                self.askers.retain(|_, asker| !asker.is_over());
+                self.askers.insert(id, asker);
+                self.run(direct::by_session(direct, seat, opening, asks));
+            }
             Ok(seat) => {
                 let (reader, writer) = opening.accept().await;
                 self.run(session::run(seat, reader, writer));
@@ -221,13 +285,18 @@ impl russh::server::Handler for Handler {
         channel: Channel<Msg>,
         host: &str,
         port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
+        originator_address: &str,
+        originator_port: u32,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        let opening = Opening::direct_tcpip(channel, reply);
+        let opening = Opening::stream(channel, reply);
         match self.seat() {
+            Ok(seat) if let Some(direct) = self.direct.clone() => {
+                let from = (originator_address.to_owned(), originator_port);
+                let far = Far::Port { to: (host.to_owned(), port), from };
+                self.run(direct::by_stream(direct, seat, opening, far));
+            }
             Ok(seat) => self.run(tunnel::by_forward(seat, opening, host.to_owned(), port)),
             Err(failure) => opening.refuse(failure).await,
         }
@@ -236,12 +305,20 @@ impl russh::server::Handler for Handler {
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
+        channel: Channel<Msg>,
+        socket_path: &str,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        refuse(reply, OpenFailure::prohibited(words::NO_SOCKETS)).await;
+        let opening = Opening::stream(channel, reply);
+        match (self.direct.clone(), self.seat()) {
+            (None, _) => opening.refuse(OpenFailure::prohibited(words::NO_SOCKETS)).await,
+            (Some(_), Err(failure)) => opening.refuse(failure).await,
+            (Some(direct), Ok(seat)) => {
+                let far = Far::Socket { path: socket_path.to_owned() };
+                self.run(direct::by_stream(direct, seat, opening, far));
+            }
+        }
         Ok(())
     }
 
@@ -273,6 +350,7 @@ impl russh::server::Handler for Handler {
 
     async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Error> {
         self.started.remove(&channel);
+        self.askers.remove(&channel);
         Ok(())
     }
 
@@ -288,59 +366,107 @@ impl russh::server::Handler for Handler {
     async fn pty_request(
         &mut self,
         channel: ChannelId,
-        _term: &str,
-        _columns: u32,
-        _rows: u32,
-        _width: u32,
-        _height: u32,
-        _modes: &[(Pty, u32)],
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
+        let (term, size, modes) = (term.to_owned(), Window { columns, rows, width, height }, modes.to_vec());
         // The lobby has a terminal. A client that is refused one says so in words that mean nothing to the person.
-        session.channel_success(channel)
+        let granted = self.ask(channel, Request::Pty { term, size, modes }).await.unwrap_or(true);
+        answer(granted, channel, session)
     }
 
     async fn x11_request(
         &mut self,
         channel: ChannelId,
-        _single_connection: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
+        single: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
         session: &mut Session,
     ) -> Result<(), Error> {
-        session.channel_failure(channel)
+        let (protocol, cookie) = (protocol.to_owned(), cookie.to_owned());
+        let granted = self.ask(channel, Request::X11 { single, protocol, cookie, screen }).await;
+        answer(granted.unwrap_or(false), channel, session)
     }
 
     async fn env_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
-        _value: &str,
+        name: &str,
+        value: &str,
         session: &mut Session,
     ) -> Result<(), Error> {
-        session.channel_failure(channel)
+        let (name, value) = (name.to_owned(), value.to_owned());
+        let granted = self.ask(channel, Request::Env { name, value }).await;
+        answer(granted.unwrap_or(false), channel, session)
+    }
+
+    async fn agent_request(&mut self, channel: ChannelId, _session: &mut Session) -> Result<bool, Error> {
+        Ok(self.ask(channel, Request::Agent).await.unwrap_or(false))
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
-        self.start(channel, session)
+        self.start(channel, Request::Shell, session).await
     }
 
     async fn exec_request(
         &mut self,
         channel: ChannelId,
-        _: &[u8],
+        command: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.start(channel, session)
+        self.start(channel, Request::Exec(command.to_vec()), session).await
     }
 
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _: &str,
+        name: &str,
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.start(channel, session)
+        self.start(channel, Request::Subsystem(name.to_owned()), session).await
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        let listens = self.while_connected(direct.listen(address, *port)).await.flatten();
+        if let Some(chosen) = listens {
+            *port = chosen;
+        }
+        Ok(listens.is_some())
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        Ok(self.while_connected(direct.listen_no_longer(address, port)).await.unwrap_or(false))
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _session: &mut Session) -> Result<bool, Error> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        Ok(self.while_connected(direct.listen_on_socket(path)).await.unwrap_or(false))
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        Ok(self.while_connected(direct.listen_on_socket_no_longer(path)).await.unwrap_or(false))
     }
 }

@@ -58,7 +58,7 @@ async fn every_type_of_key_gets_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_is_the_identity_and_not_the_user_name() {
     let world = World::awake().await;
-    for user in ["bob", "root", "nobody", "vm-0"] {
+    for user in ["bob", "root", "nobody", "vm"] {
         let done = world.ssh(&["-l", user, "gateway", "nc", VM, "22"], b"").await;
         assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""), "{user}");
         let done = world.ssh(&["-l", user, "gateway", "nc", "vm-0.bob.kd.io", "22"], b"").await;

@@ -1,0 +1,222 @@
+//! Direct mode: a client that logs in under the name of a VM is carried into it.
+//!
+//! ```text
+//!   client ══ ssh ══► handler ──► one task a channel ──► place on a line ══ ssh ══► the VM's sshd
+//!          ◄═ channels that the VM opens ◄── arrivals ◄──┘
+//! ```
+//!
+//! Two ssh connections meet here: the client's, which ends at this host, and one into the VM, which logs in with a
+//! certificate of some minutes. Channels, requests and their answers, data and its end go across one by one, and nothing is
+//! interpreted on the way but for what may be opened backwards: only what this client has asked for.
+//!
+//! **Lines.** A line is a connection into the VM. russh gives credit to the VM for what it has received, and a line whose
+//! channel is full is not read, so a client that does not read one channel holds up the others of its line. Therefore
+//! sessions do not share a line with each other or with streams as long as there are fewer than [`MAX_LINES`] of them,
+//! streams share one that is not held up, and idle lines are used again. The first line also has what the VM listens on.
+//!
+//! Everything here ends with the client's connection: the tasks are dropped, and with them the lines. Access is asked for
+//! anew for every line.
+
+mod down;
+mod line;
+mod relay;
+mod session;
+mod streams;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use berth_control::{Progress, Purpose};
+use berth_vm_ssh::{Arrival, Connection, Credentials};
+use tokio::sync::{OnceCell, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::{
+    refusal::Refusal,
+    ssh::{Caller, Client},
+};
+
+pub(crate) use session::{Asker, asker, by_session};
+pub(crate) use streams::{Far, by_stream};
+
+use line::{Kind, Line, Place};
+
+/// Connections into the VM that one client has at most.
+const MAX_LINES: usize = 6;
+/// The port of a VM's sshd.
+const SSH: u32 = 22;
+
+/// A client that is carried into a VM.
+pub(crate) struct Direct {
+    client: Arc<Client>,
+    /// The VM, as it was asked for.
+    host: String,
+    caller: Caller,
+    tasks: TaskTracker,
+    over: CancellationToken,
+    first: OnceCell<Arc<Line>>,
+    others: Mutex<Vec<Arc<Line>>>,
+    opening: tokio::sync::Mutex<()>,
+    /// Ports and sockets on which the VM listens for the client.
+    listening: AtomicUsize,
+}
+
+impl Direct {
+    /// Nothing is done until the client opens something.
+    pub(crate) fn new(
+        client: Arc<Client>,
+        host: String,
+        caller: Caller,
+        tasks: TaskTracker,
+        over: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            host,
+            caller,
+            tasks,
+            over,
+            first: OnceCell::new(),
+            others: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            listening: AtomicUsize::new(0),
+        })
+    }
+
+    /// A place for one more channel; the VM is brought up for the first, and `progress` told.
+    async fn place(self: &Arc<Self>, kind: Kind, progress: mpsc::Sender<Progress>) -> Result<Place, Refusal> {
+        let first = self.first(progress).await?;
+        if let Some(place) = self.free(&first, kind) {
+            return Ok(place);
+        }
+        let _one_after_the_other = self.opening.lock().await;
+        if let Some(place) = self.free(&first, kind) {
+            return Ok(place);
+        }
+        let (nobody, _) = mpsc::channel(1);
+        match self.open(nobody).await {
+            Ok(line) => {
+                let place = Place::new(line.clone(), kind);
+                self.others.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                Ok(place)
+            }
+            Err(refusal) => {
+                debug!(error = %refusal, "no other connection into a VM");
+                Ok(Place::new(first, kind))
+            }
+        }
+    }
+
+    /// A place on a line that there is; `None` where another line should be opened.
+    fn free(&self, first: &Arc<Line>, kind: Kind) -> Option<Place> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.retain(|line| !line.is_over());
+        let lines = || std::iter::once(first).chain(others.iter());
+        let fits = lines().filter(|line| line.suits(kind)).min_by_key(|line| line.load());
+        let line = match fits {
+            Some(line) => line,
+            None if others.len() + 1 < MAX_LINES => return None,
+            None => lines().min_by_key(|line| line.load())?,
+        };
+        Some(Place::new(line.clone(), kind))
+    }
+
+    async fn first(self: &Arc<Self>, progress: mpsc::Sender<Progress>) -> Result<Arc<Line>, Refusal> {
+        self.first.get_or_try_init(|| self.open(progress)).await.cloned()
+    }
+
+    /// Opens a line, which asks for access anew.
+    async fn open(self: &Arc<Self>, progress: mpsc::Sender<Progress>) -> Result<Arc<Line>, Refusal> {
+        let Client { control, login, .. } = &*self.client;
+        let entry = control.enter(login, &self.host, SSH).await?;
+        let stream = control.connect(&entry, progress).await?;
+        let is_first = !self.first.initialized();
+        let key = if is_first {
+            control.acting(login.actor()).direct_key(&entry).await?
+        } else {
+            control.session_key(&entry, Purpose::Direct).await?
+        };
+        let credentials =
+            Credentials::new(key.user.as_str(), key.private_key.expose(), &key.certificate, &key.host_key)?;
+        let (connection, arrivals) = Connection::open_for_client(stream, credentials).await?;
+        let line = Arc::new(Line::new(connection, entry.vm().label()));
+        self.run(self.clone().attend(line.clone(), arrivals, is_first));
+        Ok(line)
+    }
+
+    /// Opens the channels that come from a line, for as long as it is there. When the first one ends, so does the client's
+    /// connection, as it would with the sshd.
+    async fn attend(self: Arc<Self>, line: Arc<Line>, mut arrivals: mpsc::Receiver<Arrival>, is_first: bool) {
+        while let Some(arrival) = arrivals.recv().await {
+            if line.was_asked_for(arrival.origin()) {
+                self.run(streams::by_arrival(self.clone(), line.clone(), arrival));
+            }
+        }
+        if is_first {
+            line.is_empty().await;
+            self.caller.disconnect(&format!("{} ended the connection.", line.vm())).await;
+        }
+    }
+
+    /// Runs a task for as long as the client's connection lives.
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let over = self.over.clone();
+        self.tasks.spawn(async move {
+            let _ended_by_the_connection = over.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Has the VM listen on a port for the client, and gives the port; `None` where it does not.
+    pub(crate) async fn listen(self: &Arc<Self>, address: &str, port: u32) -> Option<u32> {
+        let line = self.for_listening().await?;
+        let port = line.connection().listen(address, port).await.ok()?;
+        line.asked_for_port(port);
+        Some(port)
+    }
+
+    /// Ends [`Direct::listen`]; whether there was something to end.
+    pub(crate) async fn listen_no_longer(self: &Arc<Self>, address: &str, port: u32) -> bool {
+        let Some(line) = self.first.get() else { return false };
+        let ended = line.connection().listen_no_longer(address, port).await.is_ok();
+        self.ended_listening(ended && line.no_longer_port(port))
+    }
+
+    /// The same with a socket.
+    pub(crate) async fn listen_on_socket(self: &Arc<Self>, path: &str) -> bool {
+        let Some(line) = self.for_listening().await else { return false };
+        let listens = line.connection().listen_on_socket(path).await.is_ok();
+        if listens {
+            line.asked_for_socket(path);
+        }
+        listens
+    }
+
+    /// Ends [`Direct::listen_on_socket`].
+    pub(crate) async fn listen_on_socket_no_longer(self: &Arc<Self>, path: &str) -> bool {
+        let Some(line) = self.first.get() else { return false };
+        let ended = line.connection().listen_on_socket_no_longer(path).await.is_ok();
+        self.ended_listening(ended && line.no_longer_socket(path))
+    }
+
+    /// The line on which the VM listens, unless it listens on as much as it may.
+    async fn for_listening(self: &Arc<Self>) -> Option<Arc<Line>> {
+        const MOST: usize = 64;
+        if self.listening.load(Ordering::Relaxed) >= MOST {
+            return None;
+        }
+        let (nobody, _) = mpsc::channel(1);
+        let line = self.first(nobody).await.ok()?;
+        self.listening.fetch_add(1, Ordering::Relaxed);
+        Some(line)
+    }
+
+    fn ended_listening(&self, ended: bool) -> bool {
+        if ended {
+            self.listening.fetch_sub(1, Ordering::Relaxed);
+        }
+        ended
+    }
+}

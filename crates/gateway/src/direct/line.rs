@@ -1,0 +1,189 @@
+//! A connection into the VM, the channels on it, and what may come back through it.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_vm_ssh::{Connection, Origin, Request};
+use tokio::{sync::Notify, time::timeout};
+
+/// So long the last words of a VM may take to get to the client.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Something runs in it, and mostly somebody waits for it.
+    Session,
+    /// It leads somewhere.
+    Stream,
+}
+
+/// See the module.
+pub(super) struct Line {
+    connection: Connection,
+    vm: String,
+    asked: Mutex<Asked>,
+    sessions: AtomicUsize,
+    streams: AtomicUsize,
+    /// Channels that are not read.
+    held: AtomicUsize,
+    left: Notify,
+}
+
+/// What the client wants to come back.
+#[derive(Default)]
+struct Asked {
+    agent: bool,
+    x11: bool,
+    ports: HashSet<u32>,
+    sockets: HashSet<String>,
+}
+
+impl Line {
+    pub(super) fn new(connection: Connection, vm: String) -> Self {
+        Self {
+            connection,
+            vm,
+            asked: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            left: Notify::new(),
+        }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What its owner calls the VM.
+    pub(super) fn vm(&self) -> &str {
+        &self.vm
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.connection.is_over()
+    }
+
+    /// How many channels there are.
+    pub(super) fn load(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed) + self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more channel of this kind would disturb nobody, and be disturbed by nobody, as far as can be known.
+    pub(super) fn suits(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Session => self.load() == 0,
+            Kind::Stream => {
+                self.sessions.load(Ordering::Relaxed) == 0 && self.held.load(Ordering::Relaxed) == 0
+            }
+        }
+    }
+
+    /// Waits until all channels are gone, for some seconds.
+    pub(super) async fn is_empty(&self) {
+        let waiting = async {
+            loop {
+                let left = self.left.notified();
+                if self.load() == 0 {
+                    return;
+                }
+                left.await;
+            }
+        };
+        let _ = timeout(LAST_WORDS, waiting).await;
+    }
+
+    /// Notes what a request allows to come back.
+    pub(super) fn asked_for(&self, request: &Request) {
+        match request {
+            Request::Agent => self.asked().agent = true,
+            Request::X11 { .. } => self.asked().x11 = true,
+            _ => {}
+        }
+    }
+
+    pub(super) fn asked_for_port(&self, port: u32) {
+        self.asked().ports.insert(port);
+    }
+
+    pub(super) fn asked_for_socket(&self, path: &str) {
+        self.asked().sockets.insert(path.to_owned());
+    }
+
+    pub(super) fn no_longer_port(&self, port: u32) -> bool {
+        self.asked().ports.remove(&port)
+    }
+
+    pub(super) fn no_longer_socket(&self, path: &str) -> bool {
+        self.asked().sockets.remove(path)
+    }
+
+    /// Whether the client has asked for this to come back.
+    pub(super) fn was_asked_for(&self, origin: &Origin) -> bool {
+        let asked = self.asked();
+        match origin {
+            Origin::Agent => asked.agent,
+            Origin::X11 { .. } => asked.x11,
+            Origin::Port { port, .. } => asked.ports.contains(port),
+            Origin::Socket { path } => asked.sockets.contains(path),
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Session => &self.sessions,
+            Kind::Stream => &self.streams,
+        }
+    }
+}
+
+/// A channel's place on a line; given back when dropped.
+pub(super) struct Place {
+    line: Arc<Line>,
+    kind: Kind,
+    holds: AtomicBool,
+}
+
+impl Place {
+    pub(super) fn new(line: Arc<Line>, kind: Kind) -> Self {
+        line.count(kind).fetch_add(1, Ordering::Relaxed);
+        Self { line, kind, holds: AtomicBool::new(false) }
+    }
+
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Whether others share the line.
+    pub(super) fn is_shared(&self) -> bool {
+        self.line.load() > 1
+    }
+
+    /// Says whether this channel is the one that holds the line up.
+    pub(super) fn hold(&self, holds: bool) {
+        match (self.holds.swap(holds, Ordering::Relaxed), holds) {
+            (false, true) => self.line.held.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.line.held.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => 0,
+        };
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hold(false);
+        self.line.count(self.kind).fetch_sub(1, Ordering::Relaxed);
+        self.line.left.notify_waiters();
+    }
+}
