@@ -1,6 +1,9 @@
 //! `config` and `known-hosts`: what a member's ssh has to be told.
 
-use berth_model::ssh_config::{Known, SshConfig, WINDOWS_SSH, known_hosts_name};
+use berth_model::{
+    VmName,
+    ssh_config::{Known, SshConfig, WINDOWS_SSH, known_hosts_name},
+};
 use serde_json::json;
 
 use super::answer::Answer;
@@ -53,9 +56,18 @@ pub(super) fn config(seat: &Seat, as_json: bool) -> Answer {
 
 /// What follows `ssh` to get here.
 pub(super) fn gateway(seat: &Seat) -> String {
-    let (account, settings) = (seat.login.account(), &seat.settings);
+    as_user(seat, seat.login.account().as_str())
+}
+
+/// What follows `ssh` to get into one of the person's VMs without any configuration.
+pub(super) fn direct(seat: &Seat, vm: &VmName) -> String {
+    as_user(seat, &vm.label())
+}
+
+fn as_user(seat: &Seat, user: &str) -> String {
+    let settings = &seat.settings;
     match settings.port {
-        22 => format!("{account}@{}", settings.host),
-        port => format!("-p {port} {account}@{}", settings.host),
+        22 => format!("{user}@{}", settings.host),
+        port => format!("-p {port} {user}@{}", settings.host),
     }
 }

@@ -88,8 +88,9 @@ impl<'a> Desk<'a> {
 
     async fn list_vms(&self) -> Result<Answer, Failure> {
         let vms = self.vms().await?;
-        let text = list::vms(&vms, OffsetDateTime::now_utc(), self.form());
-        self.done(text, &json!({ "vms": vms }))
+        let shared = self.acting.shared_with_me().await?;
+        let text = list::vms(&vms, &shared, OffsetDateTime::now_utc(), self.form());
+        self.done(text, &json!({ "vms": vms, "shared": shared }))
     }
 
     /// The VM that is meant; without a word, the only one that there is.
@@ -139,7 +140,7 @@ impl<'a> Desk<'a> {
         };
         done.map_err(|error| self.said(error, name))?;
         let text = match verb {
-            Verb::Start => format!("{label} is running: ssh {}\n", vm.host),
+            Verb::Start => format!("{label} is running: ssh {}\n", config::direct(self.seat, name)),
             Verb::Sleep => format!("{label} is asleep, and wakes when you connect.\n"),
             Verb::Stop => format!("{label} is off, and starts when you connect.\n"),
         };
@@ -174,7 +175,8 @@ impl<'a> Desk<'a> {
 
     async fn new_vm(&self) -> Result<Answer, Failure> {
         let vm = self.acting.add_vm(self.seat.login.account()).await?;
-        let text = format!("{} is there. Go in: ssh {}\n", vm.name.label(), vm.host);
+        let way = config::direct(self.seat, &vm.name);
+        let text = format!("{} is there. Go in: ssh {way}\n", vm.name.label());
         self.done(text, &json!(vm))
     }
 

@@ -1,6 +1,6 @@
 //! Lists and sentences about VMs and keys. Pure.
 
-use berth_control::{KeyInfo, Status, VmInfo, span};
+use berth_control::{KeyInfo, ShareInfo, Status, VmInfo, span};
 use berth_model::Fingerprint;
 use time::{Duration, OffsetDateTime};
 use unicode_width::UnicodeWidthStr;
@@ -43,9 +43,9 @@ fn clause(vm: &VmInfo, now: OffsetDateTime) -> String {
     }
 }
 
-/// The VMs, a line for each.
-pub(super) fn vms(vms: &[VmInfo], now: OffsetDateTime, form: Form) -> String {
-    if vms.is_empty() {
+/// The VMs, a line for each; those of others, which are shared with the person, after their own.
+pub(super) fn vms(vms: &[VmInfo], shared: &[ShareInfo], now: OffsetDateTime, form: Form) -> String {
+    if vms.is_empty() && shared.is_empty() {
         return "You have no VM yet. Make one: new\n".to_owned();
     }
     let rows = vms.iter().map(|vm| {
@@ -56,7 +56,15 @@ pub(super) fn vms(vms: &[VmInfo], now: OffsetDateTime, form: Form) -> String {
         let title = vm.title.as_ref().map(ToString::to_string).unwrap_or_default();
         [vm.name.label(), state, vm.host.clone(), title]
     });
-    table(["NAME", "STATE", "HOST", "TITLE"], rows, form)
+    let of_others = shared.iter().map(|share| {
+        let (owner, name) = (&share.vm.owner, format!("{}.{}", share.vm.label(), share.vm.owner));
+        let (state, what) = match share.accepted {
+            Some(_) => (share.status.to_string(), format!("{owner} shares it with you")),
+            None => ("asked".to_owned(), format!("{owner} asks you to share it: accept on the website")),
+        };
+        [name, state, share.host.clone(), what]
+    });
+    table(["NAME", "STATE", "HOST", "TITLE"], rows.chain(of_others), form)
 }
 
 /// The keys, a line for each; the one that opened this connection is marked.

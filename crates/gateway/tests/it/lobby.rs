@@ -26,10 +26,7 @@ async fn single_commands_answer_on_stdout_and_by_status() {
     let done = world.ssh(&["gateway", "vms"], b"").await;
     assert_eq!((done.status, text(&done.stdout)), (Some(0), format!("vm-0\toff\t{HOST}\t\n").as_str()));
     let done = world.ssh(&["gateway", "start", "vm-0"], b"").await;
-    assert_eq!(
-        (done.status, text(&done.stdout)),
-        (Some(0), format!("vm-0 is running: ssh {HOST}\n").as_str())
-    );
+    assert_eq!((done.status, text(&done.stdout)), (Some(0), "vm-0 is running: ssh vm-0@ssh.koding.com\n"));
     assert!(
         done.stderr.starts_with("vm-0 is off, starting it") && done.stderr.contains("ready in"),
         "{done:?}"
@@ -41,7 +38,7 @@ async fn single_commands_answer_on_stdout_and_by_status() {
     let done = world.ssh(&["gateway", "stop", "VM-0.alice.kd.io"], b"").await;
     assert_eq!(text(&done.stdout), "vm-0 is off, and starts when you connect.\n", "{done:?}");
     let done = world.ssh(&["gateway", "new"], b"").await;
-    assert_eq!(text(&done.stdout), "vm-1 is there. Go in: ssh vm-1.alice.koding.kd.io\n");
+    assert_eq!(text(&done.stdout), "vm-1 is there. Go in: ssh vm-1@ssh.koding.com\n");
     let done = world.ssh(&["gateway", "help"], b"").await;
     assert!(done.status == Some(0) && text(&done.stdout).contains("known-hosts"), "{done:?}");
     // Each stands in the trail as done by alice over ssh.
@@ -274,4 +271,22 @@ async fn control_c_gives_up_waiting_and_a_start_goes_on() {
     assert!(began.elapsed() < Duration::from_secs(30));
     let status = || world.control.vm_counts().running;
     crate::world::eventually("it is running", || status() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_share_is_listed_after_what_is_ones_own() {
+    let world = World::new().await;
+    let host = world.control.acting(berth_control::Actor::host());
+    let vm = "vm-0.bob.koding".parse().unwrap();
+    host.share_vm(&vm, &account("alice"), berth_control::ShareTerms::default()).await.unwrap();
+    let done = world.ssh(&["gateway", "vms"], b"").await;
+    let asked = "vm-0.bob\tasked\tvm-0.bob.koding.kd.io\tbob asks you to share it: accept on the website\n";
+    assert_eq!(text(&done.stdout), format!("vm-0\toff\t{HOST}\t\n{asked}"), "{done:?}");
+    let done = world.ssh(&["gateway", "vms", "--json"], b"").await;
+    assert_eq!(json(&done.stdout)["shared"][0]["host"], "vm-0.bob.koding.kd.io");
+    let done = world.ssh(&["gateway", "start", "vm-0.bob"], b"").await;
+    assert_eq!(
+        (done.status, done.stderr.as_str()),
+        (Some(1), "There is no VM vm-0.bob of yours. Yours: vm-0.\n")
+    );
 }
