@@ -6,7 +6,8 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use berth_control::{
-    Actor, Client, Clock, Control, Https, HttpsError, Invitation, LinkFor, OidcSettings, Role, Settings,
+    Acting, Actor, Client, Clock, Control, Https, HttpsError, Invitation, LinkFor, OidcSettings, Role,
+    Settings, ShareTerms,
 };
 use berth_engine::{EngineError, Usage, VmSpec};
 use berth_model::{AccountName, Domains, Secret, TeamName, VmName};
@@ -108,6 +109,18 @@ impl Demo {
         let his = control.add_vm(&bob).await?;
         control.start_vm(&his.name, mpsc::channel(1).0).await?;
         control.sleep_vm(&his.name).await?;
+        self.share(&host, first, &his.name).await
+    }
+
+    /// alice lets bob into her first VM and has asked carol; bob has asked alice.
+    async fn share(&self, host: &Acting, hers: &VmName, his: &VmName) -> Result<(), Box<dyn Error>> {
+        let now = self.control.settings().clock.now();
+        let week = ShareTerms { sudo: true, until: Some(now + Duration::from_secs(7 * 24 * 3600)) };
+        host.share_vm(hers, &"bob".parse()?, week).await?;
+        host.share_vm(hers, &"carol".parse()?, ShareTerms::default()).await?;
+        host.share_vm(his, &hers.owner, ShareTerms::default()).await?;
+        let id = self.store.vm(hers).await?.ok_or("it was just made")?.id;
+        self.store.accept_share(id, &his.owner, now).await?;
         Ok(())
     }
 

@@ -67,6 +67,7 @@ const PAGES = (said) => [
   ["vm-rebuild", "alice", "/vms/vm-0/rebuild"],
   ["vm-erase-wrong", "alice", "/vms/vm-0/erase", (page) => send(page, "main form", { name: "vm-1" })],
   ["vm-resize-wrong", "alice", "/vms/vm-0/resize", (page) => send(page, "main form", { size: "2" })],
+  ["vm-people-wrong", "alice", "/vms/vm-0", (page) => send(page, "#people form.form", { account: "nobody-here" })],
   ["vm-port-wrong", "alice", "/vms/vm-0", (page) => send(page, "#ports form.form", { port: "22" })],
   ["vm-remove", "alice", "/vms/vm-0/remove"],
   ["terminal", "alice", "/vms/vm-0/terminal"],
