@@ -218,8 +218,17 @@ async fn carry(
         }
     };
     let carrying = splice(up, writer, vm, greeting, || seat.has_neighbours());
-    let (carried, ()) = tokio::join!(carrying, noting);
-    carried.map_err(Ended::Cut)
+    // Also one that nobody reads: then nothing asks its stream, which has ended.
+    let over = async {
+        match entry.is_of_guest() {
+            true => Box::pin(entry.ended()).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        (carried, ()) = async { tokio::join!(carrying, noting) } => carried.map_err(Ended::Cut),
+        () = over => Err(Ended::Cut(Cut::ByVm)),
+    }
 }
 
 /// A sentence about a tunnel that was cut; nothing where the person did it.

@@ -94,6 +94,31 @@ fn a_private_key_is_refused_and_kept_nowhere() {
 }
 
 #[test]
+fn a_vm_is_shared_and_taken_back() {
+    let world = World::new();
+    let _server = world.serve();
+    for name in ["alice", "bob"] {
+        world.run(&format!("admin account add {name}")).ok();
+    }
+    world.run("admin vm add alice").ok();
+    let none = world.run("admin vm shares vm-0.alice").stderr;
+    assert_eq!(none, "It is shared with nobody. Share it: berth admin vm share vm-0.alice ACCOUNT\n");
+    let asked = world.run("admin vm share vm-0.alice bob --sudo --for 8h").ok();
+    assert!(asked.starts_with("bob was asked to share vm-0.alice.main, and can accept until 20"), "{asked}");
+    let listed = world.run("admin vm shares vm-0.alice").ok();
+    assert!(listed.starts_with("bob\tasked\tyes\t20") && listed.lines().count() == 1, "{listed:?}");
+    let told = world.json("admin vm shares vm-0.alice");
+    assert_eq!((&told["shares"][0]["sudo"], &told["shares"][0]["accepted"]), (&json!(true), &json!(null)));
+    assert!(world.run("admin vm share vm-0.alice alice").refused().contains("is theirs already"));
+    assert!(world.run("admin vm share vm-0.alice carol").refused().contains("There is no account carol"));
+    assert_eq!(world.run("admin vm share vm-0.alice bob --for off").status, 2);
+    let back = world.run("admin vm unshare vm-0.alice bob").ok();
+    assert_eq!(back, "vm-0.alice.main is not shared with bob any more. Their home in it stays.\n");
+    let again = world.json("admin vm unshare vm-0.alice bob");
+    assert_eq!(again["error"]["kind"], "missing", "{again}");
+}
+
+#[test]
 fn files_that_are_no_keys() {
     let world = World::new();
     let _server = world.serve();

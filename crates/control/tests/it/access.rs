@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_control::{AddedKey, EntryError, LoginError};
+use berth_control::{Actor, AddedKey, EntryError, LoginError, ShareTerms};
 use berth_store::NewKey;
 use proptest::prelude::*;
 use tokio::time::timeout;
@@ -165,10 +165,15 @@ proptest! {
 
     /// Whatever is taken away, nobody gains anything by it.
     #[test]
-    fn taking_away_never_adds_access(removals in prop::collection::vec(0..4usize, 1..5), host in "(vm-[01]\\.)?(alice|bob|carol)(\\.koding)?\\.kd\\.io", port in prop_oneof![Just(22u32), 0..70000u32]) {
+    fn taking_away_never_adds_access(removals in prop::collection::vec(0..6usize, 1..5), host in "(vm-[01]\\.)?(alice|bob|carol)(\\.koding)?\\.kd\\.io", port in prop_oneof![Just(22u32), 0..70000u32]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (world, alices, bobs) = World::new().await;
+            let (hers, bob) = (vm("vm-0.alice.koding"), account("bob"));
+            let host_acts = world.control.acting(Actor::host());
+            host_acts.share_vm(&hers, &bob, ShareTerms::default()).await.unwrap();
+            let his = world.control.acting(world.log_in(&bobs).await.actor());
+            his.accept_share(&hers).await.unwrap();
             let allowed = async || {
                 let mut allowed = vec![];
                 for key in [&alices, &bobs] {
@@ -186,6 +191,8 @@ proptest! {
                     0 => drop(world.control.remove_key(&account("alice"), &alices.fingerprint().to_string()).await),
                     1 => drop(world.control.remove_vm(&vm("vm-0.alice.koding")).await),
                     2 => drop(world.control.remove_vm(&vm("vm-0.bob.koding")).await),
+                    3 => drop(host_acts.unshare_vm(&hers, &bob).await),
+                    4 => drop(host_acts.block_account(&account("alice")).await),
                     _ => drop(world.control.remove_account(&account("bob")).await),
                 }
                 let after = allowed().await;

@@ -10,6 +10,7 @@ mod lobby;
 mod login;
 mod protocol;
 mod refusals;
+mod sharing;
 mod sleep;
 mod trust;
 mod tunnels;
