@@ -23,14 +23,20 @@ mod relay;
 mod session;
 mod streams;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use berth_control::{Progress, Purpose};
+use berth_control::{ConnectError, Entry, Progress, Purpose};
 use berth_vm_ssh::{Arrival, Connection, Credentials};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::{
+    sync::{OnceCell, mpsc},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
@@ -46,6 +52,8 @@ use line::{Kind, Line, Place};
 
 /// Connections into the VM that one client has at most.
 const MAX_LINES: usize = 6;
+/// How long a client may take to take the message that ends its connection.
+const GOODBYE: Duration = Duration::from_millis(400);
 /// The port of a VM's sshd.
 const SSH: u32 = 22;
 
@@ -143,6 +151,9 @@ impl Direct {
             Credentials::new(key.user.as_str(), key.private_key.expose(), &key.certificate, &key.host_key)?;
         let (connection, arrivals) = Connection::open_for_client(stream, credentials).await?;
         let line = Arc::new(Line::new(connection, entry.vm().label()));
+        if entry.is_of_guest() {
+            self.run(self.clone().end_with(entry));
+        }
         self.run(self.clone().attend(line.clone(), arrivals, is_first));
         Ok(line)
     }
@@ -159,6 +170,14 @@ impl Direct {
             line.is_empty().await;
             self.caller.disconnect(&format!("{} ended the connection.", line.vm())).await;
         }
+    }
+
+    /// Ends the client's connection with what was shared. Its lines have ended then, but one that is held up does not notice.
+    async fn end_with(self: Arc<Self>, entry: Entry) {
+        entry.ended().await;
+        let why = ConnectError::NotShared { vm: entry.vm().clone() }.to_string();
+        let _ = timeout(GOODBYE, self.caller.disconnect(&why)).await;
+        self.over.cancel();
     }
 
     /// Runs a task for as long as the client's connection lives.

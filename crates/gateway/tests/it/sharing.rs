@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use berth_control::{Actor, AuditInfo, AuditKind, AuditQuery, ShareTerms};
 use berth_model::{PublicKey, VmName};
+use berth_testkit::{Service, Sshd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{ECHO, World, account, eventually};
@@ -70,9 +71,7 @@ async fn a_share_that_is_taken_back_ends_its_tunnels_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_a_tunnel_that_is_not_read_and_that_nobody_feeds() {
     let world = shared().await;
-    let flood = berth_testkit::Service::new(|mut stream| async move {
-        while stream.write_all(&[0; 4096]).await.is_ok() {}
-    });
+    let flood = Service::new(|mut stream| async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
     world.engine.serve(9000, flood);
     let mut client = world.ssh.start("ssh", &["gateway", "nc", HIS, "9000"]);
     client.stdout.as_mut().unwrap().read_exact(&mut [0; 4096]).await.unwrap();
@@ -82,6 +81,56 @@ async fn it_ends_a_tunnel_that_is_not_read_and_that_nobody_feeds() {
     take_back(&world).await;
     eventually("the VM is let go", || world.engine.connections() == 0).await;
     client.start_kill().unwrap();
+}
+
+/// bob's ssh, carried into alice's VM, where he is a guest.
+fn carried(world: &World) -> tokio::process::Child {
+    let (key, port) = (world.ssh.file("bobs").display().to_string(), world.gateway.port().to_string());
+    let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
+    let mut args =
+        vec!["-F", "none", "-i", &key, "-o", "IdentityAgent=none", "-p", &port, "-l", "vm-0.alice"];
+    args.extend(options.iter().flat_map(|option| ["-o", option]));
+    args.extend(["127.0.0.1", "run"]);
+    world.ssh.start("ssh", &args)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_carried_in_as_themselves_and_out_at_once() {
+    let world = World::awake().await;
+    let hers: VmName = "vm-0.alice.koding".parse().unwrap();
+    let key = world.ssh.new_key("bobs", &["-t", "ed25519"]).await;
+    world.control.add_keys(&account("bob"), &key, None).await.unwrap();
+    let host = world.control.acting(Actor::host());
+    host.share_vm(&hers, &account("bob"), ShareTerms::default()).await.unwrap();
+    let key = PublicKey::from_openssh(key.trim()).unwrap();
+    let bob = world.control.log_in(&key, [127, 0, 0, 1].into()).await.unwrap();
+    world.control.acting(bob.actor()).accept_share(&hers).await.unwrap();
+    let (id, engine) = (world.vm_id().await, world.engine.clone());
+    let host_key = engine.guest(&id).unwrap().host_key;
+    let sshd =
+        Sshd::new(host_key.expose(), move || engine.guest(&id).unwrap().others[0].authorized_keys.clone());
+    let serving = sshd.clone();
+    let service = Service::new(move |stream| {
+        let sshd = serving.clone();
+        async move { sshd.serve(stream).await }
+    });
+    world.engine.serve(22, service);
+
+    let (mut typed, mut flooded) = (carried(&world), carried(&world));
+    for (session, word) in [(&mut typed, &b"here"[..]), (&mut flooded, b"flood")] {
+        session.stdin.as_mut().unwrap().write_all(word).await.unwrap();
+        session.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).await.unwrap();
+    }
+    assert!(sshd.seen().iter().all(|seen| seen != "log-in alice"), "{:?}", sshd.seen());
+    assert!(sshd.seen().iter().any(|seen| seen == "log-in bob"), "{:?}", sshd.seen());
+    // Until all that is between the two is full.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    host.unshare_vm(&hers, &account("bob")).await.unwrap();
+    let ended =
+        tokio::time::timeout(Duration::from_secs(1), typed.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(255));
+    eventually("the VM is let go", || world.engine.connections() == 0).await;
+    flooded.start_kill().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
