@@ -9,8 +9,8 @@
 //!             ┌ admission ┐  ┌ ssh (russh lives here and nowhere else) ┐
 //!   client ──►│ accept    ├─►│ log-in, then one task a channel         │
 //!             └───────────┘  │   session ─ exec "nc HOST PORT" ┐       │   enter()    ┌─────────┐
-//!                            │   direct-tcpip HOST PORT ───────┼─ tunnel ├─ connect() ─►│ control │──► VM
-//!                            │   anything else ─ refusal       ┘       │              └─────────┘
+//!                            │   direct-tcpip HOST PORT ───────┴─ tunnel ├─ connect() ─►│ control │──► VM
+//!                            │   shell, other words ─ lobby ───────────┼─ acting() ──►└─────────┘
 //!                            └─────────────────────────────────────────┘
 //! ```
 //!
