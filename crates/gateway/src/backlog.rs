@@ -25,9 +25,11 @@ use bytes::{Buf, Bytes, BytesMut};
 pub(crate) const WINDOW: u32 = 2 * 1024 * 1024;
 /// A channel with more than this unread chokes its connection.
 pub(crate) const HIGH: usize = 1024 * 1024;
-/// A channel with more than this unread is ended: what chokes, what comes until russh next asks, the credit that it
-/// has just given then, and some room.
-pub(crate) const HARD: usize = HIGH + WINDOW as usize / 2 + WINDOW as usize + 1024 * 1024;
+/// What russh may have received and the channel's task not taken, on a busy host: its queue of 32 messages.
+const ON_THE_WAY: usize = 1024 * 1024;
+/// A channel with more than this unread is ended: what chokes, what had not been counted then, what comes until russh
+/// next asks, the credit that it has just given then, and some room.
+pub(crate) const HARD: usize = HIGH + ON_THE_WAY + WINDOW as usize / 2 + WINDOW as usize + 1024 * 1024;
 /// All channels of a connection together.
 pub(crate) const HARD_ALL: usize = 64 * 1024 * 1024;
 /// Chunks smaller than this are put together, so that a queue of single bytes costs single bytes.

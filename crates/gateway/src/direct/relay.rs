@@ -12,6 +12,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use tracing::debug;
+
 use super::{
     Direct,
     down::{Down, Item},
@@ -169,7 +171,8 @@ async fn carry(
         tokio::select! {
             incoming = reader.next() => match incoming.map(|incoming| state.client_says(incoming)) {
                 Some(Ok(())) => {}
-                Some(Err(Overfull)) | None => return End::ByClient,
+                Some(Err(Overfull)) => return given_up("its client sends more than it may"),
+                None => return End::ByClient,
             },
             message = from_vm.next(), if !state.closed && !full => state.vm_says(message),
             _ended_where_the_vm_says_so = done(&mut sending) => sent = Instant::now(),
@@ -181,18 +184,24 @@ async fn carry(
             ask = next_of(&mut asks) => state.asked(ask, place),
             () = sleep_until(sent + STALLED), if high => {
                 if seat.has_neighbours() {
-                    return End::ByClient;
+                    return given_up("the VM takes nothing");
                 }
                 sent = Instant::now();
             }
             () = sleep_until(told + STALLED), if full => {
                 if place.is_shared() {
-                    return End::ByClient;
+                    return given_up("its client takes nothing");
                 }
                 told = Instant::now();
             }
         }
     }
+}
+
+/// Ends a channel for the sake of others.
+fn given_up(why: &str) -> End {
+    debug!(why, "a channel of direct mode was given up");
+    End::ByClient
 }
 
 impl State {
