@@ -249,7 +249,7 @@ impl Acting {
         let Invitation { name, role, note } = &info.invitation;
         let subject = name.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut event = self.actor.event_of_nobody(kind, subject);
-        event.detail = format!("{}: {note}", role.as_str());
+        event.detail = [role.as_str(), note.as_str()].join(if note.is_empty() { "" } else { ": " });
         self.control.note_event(event).await;
     }
 

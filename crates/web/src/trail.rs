@@ -41,12 +41,13 @@ impl From<AuditInfo> for EventView {
             Way::Api => "by the API",
             Way::Ssh => "by ssh",
         };
-        let actor = info.actor.as_ref().map_or("", |name| name.as_str());
+        // Without a name it is the operator at the server, or somebody who was not let in.
+        let nobody = if info.way == Way::Host { "the operator" } else { "nobody known" };
         Self {
-            at: Moment::new(info.last_at),
+            at: Moment::new(info.at),
             what: what(&info),
             about: info.account.as_ref().map(ToString::to_string).unwrap_or_default(),
-            who: if actor.is_empty() { "the operator".to_owned() } else { actor.to_owned() },
+            who: info.actor.as_ref().map_or_else(|| nobody.to_owned(), ToString::to_string),
             from: info.address.map_or_else(|| way.to_owned(), |address| format!("{address}, {way}")),
         }
     }
@@ -71,7 +72,7 @@ fn what(info: &AuditInfo) -> String {
         text += &format!(": {} in, {} out, open for {time}", size(sent), size(received));
     }
     if info.times > 1 {
-        text += &format!(" ({} times)", info.times);
+        text += &format!(" ({} times, the last one {})", info.times, Moment::new(info.last_at).words);
     }
     text
 }

@@ -32,11 +32,22 @@ impl Moment {
         let words = match Duration::try_from(now - at) {
             Ok(past) if past < Duration::from_secs(60) => "just now".to_owned(),
             Ok(past) => format!("{} ago", span(past)),
-            Err(_) => format!("in {}", span((at - now).unsigned_abs())),
+            Err(_) => format!("in {}", span(rounded((at - now).unsigned_abs()))),
         };
         let exact = at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).unwrap_or(at);
         Self { words, exact: exact.format(&Rfc3339).unwrap_or_default() }
     }
+}
+
+/// So that [`span`] gives the nearest: of 90 days, 90 are left a moment later, too.
+fn rounded(time: Duration) -> Duration {
+    let half = match time.as_secs() {
+        0..60 => 0,
+        60..3600 => 30,
+        3600..172_800 => 1800,
+        _ => 43_200,
+    };
+    time + Duration::from_secs(half)
 }
 
 /// A time in the unit that a person uses, rounded down.

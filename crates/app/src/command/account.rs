@@ -23,7 +23,9 @@ pub(crate) fn add(context: &Context<'_>, args: &AccountArgs) -> Result<(), Failu
         return Err(misfit());
     };
     let name = &account.name;
-    let next = format!("Next: berth admin key add {name} FILE, then berth admin vm add {name}");
+    let next = format!(
+        "Next: berth admin key add {name} FILE, then berth admin vm add {name}; or berth admin account link {name} for the website"
+    );
     context.output.result(&account, &format!("The account {name} is added. {next}"))
 }
 

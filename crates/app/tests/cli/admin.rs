@@ -17,7 +17,8 @@ fn an_account_from_its_beginning_to_its_end() {
     let added = world.run("admin account add alice").ok();
     assert_eq!(
         added,
-        "The account alice is added. Next: berth admin key add alice FILE, then berth admin vm add alice\n"
+        "The account alice is added. Next: berth admin key add alice FILE, then berth admin vm add alice; \
+         or berth admin account link alice for the website\n"
     );
     let taken = world.run("admin account add alice").refused();
     assert!(taken.contains("alice is taken"), "{taken}");

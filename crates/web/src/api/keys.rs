@@ -11,7 +11,7 @@ use super::{
     call::{self, Call, Nothing},
     gate::Caller,
     reply::{Done, Shown},
-    shapes::{Key, NewKeys, Page, Verdict},
+    shapes::{Key, KeyLabel, NewKeys, Page, Verdict},
 };
 use crate::words::plain;
 
@@ -50,6 +50,16 @@ pub(crate) async fn add_of(call: Call<Which, Nothing, NewKeys>) -> Result<Shown<
     add_to(&call.caller, &call::account(&call.path.account)?, &call.body).await
 }
 
+pub(crate) async fn rename(call: Call<WhichKey, Nothing, KeyLabel>) -> Result<Shown<Key>, Refusal> {
+    let which = fingerprint(&call.path.key)?;
+    let label = plain(&call.body.label, MAX_LABEL);
+    if label.is_empty() {
+        return Err(Refusal::invalid("label: A key has to have one."));
+    }
+    let key = call.caller.acting.rename_key(call.caller.account(), which, &label).await?;
+    Ok(Shown(Key::from(key)))
+}
+
 pub(crate) async fn remove(call: Call<WhichKey>) -> Result<Done, Refusal> {
     remove_from(&call.caller, call.caller.account(), &call.path.key).await
 }
@@ -79,11 +89,12 @@ async fn add_to(
     Ok(Shown(Page::whole(verdicts)))
 }
 
-/// By the fingerprint alone, which names exactly one; anything else may be what somebody called another key.
 async fn remove_from(caller: &Caller, account: &AccountName, which: &str) -> Result<Done, Refusal> {
-    if !which.starts_with("SHA256:") {
-        return Err(Refusal::missing());
-    }
-    caller.acting.remove_key(account, which).await?;
+    caller.acting.remove_key(account, fingerprint(which)?).await?;
     Ok(Done)
+}
+
+/// It alone names exactly one; anything else may be what somebody called another key.
+fn fingerprint(which: &str) -> Result<&str, Refusal> {
+    if which.starts_with("SHA256:") { Ok(which) } else { Err(Refusal::missing()) }
 }

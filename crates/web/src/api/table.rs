@@ -166,6 +166,11 @@ fn members() -> Vec<Row> {
         )
         .with_most(PASTE),
         row(
+            put("/api/v1/keys/{key}/label", KeysWrite),
+            about(Keys, "rename_key", "Calls an SSH key something else."),
+            keys::rename,
+        ),
+        row(
             delete("/api/v1/keys/{key}", KeysWrite),
             about(Keys, "remove_key", "Removes an SSH key. The connections that it opened end at once."),
             keys::remove,

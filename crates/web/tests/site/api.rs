@@ -221,6 +221,14 @@ async fn who_may_only_change_need_not_see() {
     assert_eq!((status, &added["items"][0]["result"]), (200, &json!("added")));
     let fingerprint = added["items"][0]["key"]["fingerprint"].as_str().unwrap();
     let path = format!("/api/v1/keys/{}", fingerprint.replace('/', "%2F"));
+    let (status, renamed) = bob.put(&format!("{path}/label"), json!({"label": "  the old\u{7} one "})).await;
+    assert_eq!((status, renamed["label"].as_str()), (200, Some("the old one")), "{renamed}");
+    assert_eq!(bob.put(&format!("{path}/label"), json!({"label": ""})).await.0, 422);
+    assert_eq!(
+        bob.put("/api/v1/keys/old/label", json!({"label": "x"})).await.0,
+        404,
+        "only by the fingerprint"
+    );
     assert_eq!(bob.delete(&path).await, (204, Value::Null));
     assert_eq!(bob.delete(&path).await.0, 404);
 }

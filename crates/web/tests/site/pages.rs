@@ -291,6 +291,12 @@ async fn what_was_done_is_in_the_activity() {
     alice.post("/account/keys", &[("key", &key("desk"))]).await;
     let page = alice.get("/account/activity").await.body;
     assert!(page.contains("key added: SHA256:") && page.contains("log in (link)"), "{page}");
+    assert!(!page.contains("nobody known"), "{page}");
+    let mut stranger = world.browser();
+    stranger.get("/log-in").await;
+    stranger.post("/log-in", &[("name", "alice"), ("password", "a wrong one")]).await;
+    let page = alice.get("/account/activity").await.body;
+    assert!(page.contains("log in refused") && page.contains("nobody known"), "{page}");
 }
 
 #[tokio::test]

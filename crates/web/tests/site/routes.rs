@@ -132,6 +132,7 @@ POST /vms/{vm}/snooze | Member | own form
 PUT /api/v1/accounts/{account}/blocked | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/limits | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/role | Token(OpsWrite) | with its token
+PUT /api/v1/keys/{key}/label | Token(KeysWrite) | with its token
 PUT /api/v1/shared-vms/{vm} | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/always-on | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/disk | Token(VmsWrite) | with its token

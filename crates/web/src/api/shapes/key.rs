@@ -74,6 +74,15 @@ pub(crate) struct NewKeys {
     pub(crate) label: Option<String>,
 }
 
+/// What a key is called.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "label": "the old laptop" }))]
+pub(crate) struct KeyLabel {
+    /// 64 characters at most.
+    pub(crate) label: String,
+}
+
 /// What became of one key.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "result", rename_all = "snake_case")]

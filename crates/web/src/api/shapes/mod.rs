@@ -16,7 +16,7 @@ pub(crate) use self::{
         OwnAmounts, SetRole,
     },
     audit::{AuditFilter, Event},
-    key::{Key, NewKeys, Verdict},
+    key::{Key, KeyLabel, NewKeys, Verdict},
     page::{Page, Paging, page},
     share::{AcceptShare, Share, ShareTerms},
     vm::{
