@@ -32,6 +32,8 @@ const ON_DISK_BY_HAND: &str = "a fresh VM put to sleep by hand, on disk";
 
 /// Long enough for the policy to see that a VM has come to rest.
 const SLEEPS_AFTER: Duration = Duration::from_secs(12);
+/// Each takes a minute until the guest has come to rest, and they hardly differ.
+const FRESH_RUNS: u32 = 3;
 const ASLEEP_WITHIN: Duration = Duration::from_secs(180);
 const GLANCE: Duration = Duration::from_millis(200);
 const QEMU_GONE_WITHIN: Duration = Duration::from_secs(30);
@@ -175,7 +177,7 @@ impl Bench<'_> {
     /// As the idle policy puts them to sleep, which has them give back memory first.
     async fn fresh_vms_asleep(&mut self) -> anyhow::Result<()> {
         self.world.let_them_sleep_after(SLEEPS_AFTER).await?;
-        for _ in 0..self.runs {
+        for _ in 0..self.runs.min(FRESH_RUNS) {
             let vm = self.new_vm().await?;
             self.ssh(&vm).await?;
             self.asleep_by_itself(&vm).await?;
