@@ -27,6 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// | typed | what happens |
 /// |---|---|
 /// | `exit` | it ends with status 7 |
+/// | `late` | it ends with status 9, which is said after the end of its data |
 /// | `kill` | it ends by the signal TERM |
 /// | `flood` | it prints without end |
 /// | `stuck` | it reads no more |
@@ -162,6 +163,11 @@ impl Sshd {
                     }
                     b"warn" => channel.extended_data(1, &b"careful"[..]).await?,
                     b"exit" => return ended(&channel, 7).await,
+                    b"late" => {
+                        channel.eof().await?;
+                        channel.exit_status(9).await?;
+                        return channel.close().await;
+                    }
                     b"stuck" => std::future::pending().await,
                     b"vanish" => return Err(Error::Disconnect),
                     b"flood" => loop {

@@ -73,6 +73,20 @@ enum Late {
     End(&'static str),
 }
 
+/// How far the client is told that the VM sends no more data.
+///
+/// sshd may say so before the status of what ran. The client is told after it: one that has ended its side, too, may close
+/// the channel then, as PuTTY does, and russh has no way to say anything in a channel that the client has closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// There is a status to come, and no end yet.
+    NotYet,
+    /// It waits for the status.
+    Held,
+    /// It goes through when it comes, or has done so.
+    AsItComes,
+}
+
 /// How a channel ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -94,6 +108,8 @@ struct State {
     work: VecDeque<Request>,
     waiting: VecDeque<Waiting>,
     down: Down,
+    /// The end of what the VM sends.
+    end: Told,
     /// The VM has closed the channel.
     closed: bool,
     refused: Option<&'static str>,
@@ -111,7 +127,8 @@ pub(super) async fn relay(
     before: Before,
     asks: Option<mpsc::Receiver<Ask>>,
 ) -> Option<(Writer, &'static str)> {
-    let mut state = State::new(before, place);
+    let has_status = asks.is_some();
+    let mut state = State::new(before, place, has_status);
     let end = carry(direct, seat, place, &mut ends, &mut state, asks).await;
     let Ends { mut reader, writer, to_vm, .. } = ends;
     match end {
@@ -205,7 +222,7 @@ fn given_up(why: &str) -> End {
 }
 
 impl State {
-    fn new(Before { backlog, ended, requests }: Before, place: &Place) -> Self {
+    fn new(Before { backlog, ended, requests }: Before, place: &Place, has_status: bool) -> Self {
         let mut state = Self {
             backlog,
             ended,
@@ -213,6 +230,7 @@ impl State {
             work: VecDeque::new(),
             waiting: VecDeque::new(),
             down: Down::default(),
+            end: if has_status { Told::NotYet } else { Told::AsItComes },
             closed: false,
             refused: None,
             vm: place.line().vm().to_owned(),
@@ -263,16 +281,30 @@ impl State {
         match message {
             Some(Message::Data(data)) => self.down.push(Item::Data(data)),
             Some(Message::Extended(stream, data)) => self.down.push(Item::Extended(stream, data)),
-            Some(Message::Status(status)) => self.down.push(Item::Status(status)),
+            Some(Message::Status(status)) => {
+                self.down.push(Item::Status(status));
+                self.release_end();
+            }
             Some(Message::Signal { name, core_dumped, message }) => {
                 self.down.push(Item::Signal { name, core_dumped, message });
+                self.release_end();
             }
-            Some(Message::Eof) => self.down.push(Item::Eof),
+            Some(Message::Eof) => match self.end {
+                Told::AsItComes => self.down.push(Item::Eof),
+                Told::NotYet | Told::Held => self.end = Told::Held,
+            },
             Some(Message::Granted(granted)) => self.answered(granted),
             None => {
+                self.release_end();
                 self.closed = true;
                 self.backlog.clear();
             }
+        }
+    }
+
+    fn release_end(&mut self) {
+        if std::mem::replace(&mut self.end, Told::AsItComes) == Told::Held {
+            self.down.push(Item::Eof);
         }
     }
 

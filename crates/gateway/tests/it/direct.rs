@@ -23,7 +23,7 @@ struct Inside {
 }
 
 /// An sshd that lets in whom the guest does.
-async fn sshd_of(world: &World) -> Sshd {
+pub(crate) async fn sshd_of(world: &World) -> Sshd {
     let id = world.vm_id().await;
     let host_key = world.engine.guest(&id).unwrap().host_key;
     let guest: FakeEngine = world.engine.clone();

@@ -28,11 +28,11 @@ impl client::Handler for Trusting {
     }
 }
 
-async fn log_in(world: &World) -> Handle<Trusting> {
+async fn log_in(world: &World, user: &str) -> Handle<Trusting> {
     let mut client = client::connect(Arc::default(), world.gateway, Trusting).await.unwrap();
     let key = load_secret_key(world.ssh.file("id"), None).unwrap();
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
-    assert!(client.authenticate_publickey("alice", key).await.unwrap().success());
+    assert!(client.authenticate_publickey(user, key).await.unwrap().success());
     client
 }
 
@@ -93,7 +93,7 @@ async fn a_security_key_gets_in_and_another_with_its_name_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_starts_one_thing() {
     let world = World::awake().await;
-    let client = log_in(&world).await;
+    let client = log_in(&world, "alice").await;
     let mut channel = client.channel_open_session().await.unwrap();
     channel.exec(true, format!("nc {VM} 8080")).await.unwrap();
     assert!(matches!(channel.wait().await, Some(ChannelMsg::Success)));
@@ -107,7 +107,7 @@ async fn a_session_starts_one_thing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_answered_each_by_its_own() {
     let world = World::new().await;
-    let client = log_in(&world).await;
+    let client = log_in(&world, "alice").await;
     let mut channel = client.channel_open_session().await.unwrap();
     // Without waiting in between, as OpenSSH does.
     channel.set_env(true, "LANG", "C").await.unwrap();
@@ -133,13 +133,33 @@ async fn requests_are_answered_each_by_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_has_an_end_of_channels() {
     let world = World::awake().await;
-    let client = log_in(&world).await;
+    let client = log_in(&world, "alice").await;
     for _ in 0..4096 {
         let refused = client.channel_open_direct_tcpip(VM, 4321, "127.0.0.1", 0).await;
         assert!(matches!(refused, Err(Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))));
     }
     let refused = client.channel_open_session().await;
     assert!(matches!(refused, Err(Error::ChannelOpenFailure(ChannelOpenFailure::ResourceShortage))));
+}
+
+/// sshd may send the end of the data before the status, and PuTTY closes a channel when both sides have ended theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_comes_before_the_end_of_the_data() {
+    let world = World::awake().await;
+    let _sshd = crate::direct::sshd_of(&world).await;
+    let client = log_in(&world, "vm-0").await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "cat").await.unwrap();
+    channel.data(&b"late"[..]).await.unwrap();
+    let mut heard = vec![];
+    while let Some(message) = channel.wait().await {
+        match message {
+            ChannelMsg::ExitStatus { exit_status } => heard.push(format!("status {exit_status}")),
+            ChannelMsg::Eof => heard.push("end".to_owned()),
+            _ => {}
+        }
+    }
+    assert_eq!(heard, ["status 9", "end"]);
 }
 
 /// Sends until nothing goes in any more.
@@ -157,7 +177,7 @@ async fn fill(channel: &russh::Channel<client::Msg>) -> usize {
 async fn a_vm_that_takes_nothing_is_given_up_only_for_others() {
     let world = World::awake().await;
     world.engine.serve(9000, Service::stalls());
-    let client = log_in(&world).await;
+    let client = log_in(&world, "alice").await;
     let mut stuck = client.channel_open_session().await.unwrap();
     stuck.exec(true, format!("nc {VM} 9000")).await.unwrap();
     assert!(fill(&stuck).await > 1 << 20);
@@ -194,7 +214,7 @@ async fn a_client_that_was_told_early_does_not_wait_for_ever() {
     world.engine.power_off(&world.vm_id().await);
     world.engine.delay(Verb::Start, Duration::from_millis(300));
     world.engine.serve(22, Service::stalls());
-    let client = log_in(&world).await;
+    let client = log_in(&world, "alice").await;
     let mut channel = client.channel_open_direct_tcpip(VM, 22, "127.0.0.1", 0).await.unwrap();
     let Some(ChannelMsg::Data { data }) = channel.wait().await else { panic!("no early word") };
     assert_eq!(data.as_ref(), b"SSH-2.0-Fake\r\n");
