@@ -379,22 +379,23 @@ impl Control {
         Ok(SiteEntry { vm: vm.clone(), id, port, visitor, decided })
     }
 
-    /// Whether somebody who acts may connect to the sshd of `vm`.
+    /// Whether somebody who acts may connect to the sshd of `vm`: as whoever comes by ssh.
     ///
     /// # Errors
-    /// There is no such VM, or it is somebody else's, which are the same; or the store fails.
+    /// There is no such VM, or they may not enter it, which are the same; or the store fails.
     pub(crate) async fn enter_shell(&self, actor: &Actor, vm: &VmName) -> Result<Entry, Error> {
         const SSH: u16 = 22;
         let missing = || Error::NoSuchVm(vm.to_string());
-        actor.may(Scope::VmsWrite, &vm.owner, missing)?;
         // Who operates this server is let into nobody's VM for that.
         let account = actor.name().ok_or_else(missing)?;
+        actor.may(Scope::VmsWrite, account, missing)?;
         let from = actor.address().ok_or_else(missing)?;
-        let row = self.store.vm(vm).await?;
-        let found = row.filter(|row| row.removing_at.is_none() && may_enter(account, &row.name, false));
-        let Some(row) = found else { return Err(missing()) };
+        let revocation = self.shared.of(&(vm.clone(), account.clone()));
+        let open = self.enterable(account).await?;
+        let found = open.into_iter().find(|open| open.vm == *vm).ok_or_else(missing)?;
+        let shared = found.shared.map(|until| Shared { revocation, until, clock: self.settings.clock });
         let (account, way) = (account.clone(), Way::Web);
-        Ok(Entry { account, vm: row.name, id: row.id, port: SSH, from, way, key: None, shared: None })
+        Ok(Entry { account, vm: found.vm, id: found.id, port: SSH, from, way, key: None, shared })
     }
 }
 

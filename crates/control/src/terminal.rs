@@ -1,4 +1,4 @@
-//! A terminal in one's own VM, on the website.
+//! A terminal in a VM, on the website.
 
 use berth_model::VmName;
 use berth_store::AuditKind;
@@ -6,10 +6,10 @@ use berth_store::AuditKind;
 use crate::{Acting, Entry, Purpose, SessionKey, error::ConnectError, error::Error};
 
 impl Acting {
-    /// Whether they may open a shell in `vm`: for its owner, and nobody else, operators included.
+    /// Whether they may open a shell in `vm`, as its owner or a guest: operators may not for being that.
     ///
     /// # Errors
-    /// There is no such VM, or none of theirs; the store fails.
+    /// There is no such VM, or none that they may enter; the store fails.
     pub async fn enter_shell(&self, vm: &VmName) -> Result<Entry, Error> {
         self.control.enter_shell(&self.actor, vm).await
     }

@@ -1,6 +1,7 @@
-//! Which VM of their own a member means: the only file that makes an [`OwnVm`], and what the pages act on is one.
+//! Which VM a member means: the only file that makes an [`OwnVm`], and what the pages act on is one; or an
+//! [`EnterableVm`], for a terminal.
 
-use berth_control::VmInfo;
+use berth_control::{ShareInfo, Status, VmInfo};
 use berth_model::VmName;
 
 use crate::{problem::Problem, visitor::Member};
@@ -28,5 +29,57 @@ impl OwnVm {
 
     pub(crate) fn info(&self) -> &VmInfo {
         &self.info
+    }
+}
+
+/// A VM that the member who asked for it may enter: one of theirs, or one that they share.
+pub(crate) enum EnterableVm {
+    Own(OwnVm),
+    Shared(ShareInfo),
+}
+
+impl EnterableVm {
+    /// As [`OwnVm::find`]; a VM that is shared is meant by its full name alone.
+    ///
+    /// # Errors
+    /// There is none; or it cannot be found out now.
+    pub(crate) async fn find(member: &Member, asked: &str) -> Result<Self, Problem> {
+        let shared = member.acting.shared_with_me().await?.into_iter();
+        let meant =
+            shared.filter(|share| share.accepted.is_some()).find(|share| share.vm.to_string() == asked);
+        match meant {
+            Some(share) => Ok(Self::Shared(share)),
+            None => OwnVm::find(member, asked).await.map(Self::Own),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &VmName {
+        match self {
+            Self::Own(vm) => vm.name(),
+            Self::Shared(share) => &share.vm,
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Own(vm) => vm.info().status,
+            Self::Shared(share) => share.status,
+        }
+    }
+
+    /// How the member calls it.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Own(vm) => vm.name().label(),
+            Self::Shared(share) => share.vm.to_string(),
+        }
+    }
+
+    /// Where the website tells of it.
+    pub(crate) fn page(&self) -> String {
+        match self {
+            Self::Own(vm) => format!("/vms/{}", vm.name().label()),
+            Self::Shared(_) => "/#shared".to_owned(),
+        }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) enum VmCommand {
     Rebuild(RebuildVmArgs),
     /// Make the disk of a VM larger; a disk does not get smaller
     Resize(ResizeVmArgs),
-    /// Ask another account to share a VM; it is let in once it has accepted on the website
+    /// Ask another account to share a VM; it is let in once it has accepted
     Share(ShareVmArgs),
     /// Take a VM back from an account: its connections end at once
     Unshare(UnshareVmArgs),

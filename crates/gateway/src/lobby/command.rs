@@ -1,5 +1,6 @@
 //! The commands of the lobby: what there is, and what a line of words asks for. Pure.
 
+use super::sharing_words::{self, Sharing};
 use crate::{text::quoted, words};
 
 /// The longest command that is looked at: a key of RSA fits.
@@ -22,6 +23,10 @@ const fn about_a_vm(name: &'static str, does: &'static str) -> Verb {
     Verb { name, takes: "[VM]", does, about_a_vm: true }
 }
 
+const fn of_vms(name: &'static str, takes: &'static str, does: &'static str) -> Verb {
+    Verb { name, takes, does, about_a_vm: true }
+}
+
 /// All of them, in the order of `help`.
 pub(super) const VERBS: &[Verb] = &[
     verb("vms", "", "lists your VMs, and what they do"),
@@ -30,6 +35,15 @@ pub(super) const VERBS: &[Verb] = &[
     about_a_vm("stop", "shuts a VM down"),
     about_a_vm("why", "says why a VM is awake, asleep or off"),
     verb("new", "", "makes another VM"),
+    of_vms(
+        "share",
+        "VM NAME [--sudo] [--for TIME | --until DATE]",
+        "asks another account to share a VM, for 8h, 30d or to the end of a day",
+    ),
+    of_vms("unshare", "VM NAME", "takes a VM back: their connections to it end at once"),
+    about_a_vm("shares", "lists with whom your VMs are shared"),
+    of_vms("accept", "VM", "accepts to share a VM of somebody else, such as vm-0.bob"),
+    of_vms("leave", "VM", "leaves a VM that is shared with you, or does not accept it"),
     verb(
         "keys",
         "[list | add [--name LABEL] [KEY] | remove KEY]",
@@ -57,6 +71,7 @@ pub(super) enum Command {
     Stop(Option<String>),
     Why(Option<String>),
     New,
+    Sharing(Sharing),
     Keys,
     /// `pasted` where the key is in the line.
     KeysAdd {
@@ -123,6 +138,9 @@ fn of(name: &str, rest: Vec<String>) -> Result<Command, String> {
     if name == "keys" {
         return keys(rest);
     }
+    if let Some(sharing) = sharing_words::parse(name, &rest) {
+        return sharing.map(Command::Sharing);
+    }
     let taking_a_vm: fn(Option<String>) -> Command = match name {
         "start" => Command::Start,
         "sleep" => Command::Sleep,
@@ -165,7 +183,7 @@ fn without_words(name: &str, rest: &[String]) -> Result<Command, String> {
     }
 }
 
-fn no_option(name: &str, option: &str) -> String {
+pub(super) fn no_option(name: &str, option: &str) -> String {
     format!("{name} does not take {}, only --json.", quoted(option))
 }
 
@@ -221,14 +239,17 @@ pub(super) fn help() -> String {
     text + "Each takes --json where it gives data. VM is a name such as vm-0, and may be left out where you have one.\n"
 }
 
-/// How the word before the cursor may go on: how much of it is there, and all words that begin so.
-pub(super) fn completions(before: &str, vms: &[String]) -> (usize, Vec<String>) {
+/// How the word before the cursor may go on: how much of it is there, and all words that begin so. `vms` are the
+/// person's own, `shared` those of others.
+pub(super) fn completions(before: &str, vms: &[String], shared: &[String]) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\t']).map_or(0, |at| at + 1);
     let (earlier, word) = (before.get(..start).unwrap_or_default(), before.get(start..).unwrap_or_default());
     let earlier: Vec<&str> = earlier.split_ascii_whitespace().collect();
     let all: Vec<&str> = match earlier.as_slice() {
         [] => VERBS.iter().map(|verb| verb.name).chain([QUIT]).collect(),
         ["keys"] => vec!["list", "add", "remove"],
+        ["accept" | "leave"] => shared.iter().map(String::as_str).collect(),
+        ["share", _, _, ..] => sharing_words::OPTIONS.to_vec(),
         [name] if VERBS.iter().any(|verb| verb.name == *name && verb.about_a_vm) => {
             vms.iter().map(String::as_str).collect()
         }
@@ -309,8 +330,12 @@ mod tests {
         let help = help();
         for verb in VERBS {
             assert!(help.contains(&format!("  {}", verb.name)), "{}", verb.name);
-            let line = if verb.name == "keys" { "keys list" } else { verb.name };
-            assert!(parse(line).is_ok(), "{}", verb.name);
+            let line = match verb.name {
+                "keys" => "keys list".to_owned(),
+                name if sharing_words::parse(name, &[]).is_some() => format!("{name} vm-0 bob"),
+                name => name.to_owned(),
+            };
+            assert!(!parse(&line).is_err_and(|no| no.is_unknown), "{}", verb.name);
         }
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
     }
@@ -318,7 +343,7 @@ mod tests {
     #[test]
     fn words_go_on() {
         let vms = ["vm-0", "vm-1", "vm-10"].map(str::to_owned);
-        let of = |before: &str| completions(before, &vms).1.join(" ");
+        let of = |before: &str| completions(before, &vms, &["vm-0.bob".to_owned()]).1.join(" ");
         assert_eq!(of("st"), "start stop");
         assert_eq!(of("start "), "vm-0 vm-1 vm-10");
         assert_eq!(of("start vm-1"), "vm-1 vm-10");
@@ -326,7 +351,10 @@ mod tests {
         assert_eq!(of("vms "), "");
         assert_eq!(of("start vm-1 "), "");
         assert_eq!(of("zzz"), "");
-        assert_eq!(completions("start vm-1", &vms).0, 4);
+        assert_eq!(of("accept "), "vm-0.bob");
+        assert_eq!(of("unshare vm-1"), "vm-1 vm-10");
+        assert_eq!(of("share vm-0 bob --s"), "--sudo");
+        assert_eq!(completions("start vm-1", &vms, &[]).0, 4);
     }
 
     proptest! {
@@ -335,7 +363,7 @@ mod tests {
             if let Err(no) = parse(&line) {
                 prop_assert!(!no.why.chars().any(char::is_control));
             }
-            let _ = completions(&line, &[]);
+            let _ = completions(&line, &[], &[]);
         }
     }
 }

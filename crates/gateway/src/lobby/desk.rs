@@ -20,9 +20,9 @@ const UNTOLD: usize = 8;
 
 /// See the module's documentation.
 pub(super) struct Desk<'a> {
-    seat: &'a Seat,
+    pub(super) seat: &'a Seat,
     person: &'a Person,
-    acting: Acting,
+    pub(super) acting: Acting,
     json: bool,
 }
 
@@ -49,6 +49,7 @@ impl<'a> Desk<'a> {
             Command::Stop(vm) => self.change(vm, Verb::Stop).await,
             Command::Why(vm) => self.why(vm).await,
             Command::New => self.new_vm().await,
+            Command::Sharing(sharing) => self.carry_out_sharing(sharing).await,
             Command::Keys => self.list_keys().await,
             Command::KeysAdd { label, pasted } => {
                 self.add_keys(label.as_deref(), &pasted.unwrap_or_default()).await
@@ -74,15 +75,15 @@ impl<'a> Desk<'a> {
         vms.iter().map(|vm| vm.name.label()).collect()
     }
 
-    async fn vms(&self) -> Result<Vec<VmInfo>, Failure> {
+    pub(super) async fn vms(&self) -> Result<Vec<VmInfo>, Failure> {
         Ok(self.acting.vms(Some(self.seat.login.account())).await?)
     }
 
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         if self.person.has_terminal() { Form::Columns } else { Form::Tabs }
     }
 
-    fn done(&self, text: String, data: &serde_json::Value) -> Result<Answer, Failure> {
+    pub(super) fn done(&self, text: String, data: &serde_json::Value) -> Result<Answer, Failure> {
         Ok(Answer::done(text, data, self.json))
     }
 
@@ -94,7 +95,7 @@ impl<'a> Desk<'a> {
     }
 
     /// The VM that is meant; without a word, the only one that there is.
-    async fn vm(&self, asked: Option<&str>) -> Result<VmInfo, Failure> {
+    pub(super) async fn vm(&self, asked: Option<&str>) -> Result<VmInfo, Failure> {
         let mut vms = self.vms().await?;
         let found = match asked {
             None if vms.len() == 1 => vms.pop(),
@@ -249,7 +250,7 @@ impl<'a> Desk<'a> {
     }
 
     /// What control says, where it says it to operators: for whom the VM is.
-    fn said(&self, error: Error, vm: &VmName) -> Failure {
+    pub(super) fn said(&self, error: Error, vm: &VmName) -> Failure {
         let (kind, label) = (error.kind(), vm.label());
         let page = format!("{}/vms/{label}", self.seat.control.settings().website);
         match error {

@@ -5,6 +5,7 @@ use berth_model::Fingerprint;
 use time::{Duration, OffsetDateTime};
 use unicode_width::UnicodeWidthStr;
 
+use super::sharing::short;
 use crate::text::in_one_line;
 
 /// VMs that are named in the greeting.
@@ -57,14 +58,28 @@ pub(super) fn vms(vms: &[VmInfo], shared: &[ShareInfo], now: OffsetDateTime, for
         [vm.name.label(), state, vm.host.clone(), title]
     });
     let of_others = shared.iter().map(|share| {
-        let (owner, name) = (&share.vm.owner, format!("{}.{}", share.vm.label(), share.vm.owner));
+        let (owner, name) = (&share.vm.owner, short(&share.vm));
         let (state, what) = match share.accepted {
             Some(_) => (share.status.to_string(), format!("{owner} shares it with you")),
-            None => ("asked".to_owned(), format!("{owner} asks you to share it: accept on the website")),
+            None => ("asked".to_owned(), format!("{owner} asks you to share it: accept {name}")),
         };
         [name, state, share.host.clone(), what]
     });
     table(["NAME", "STATE", "HOST", "TITLE"], rows.chain(of_others), form)
+}
+
+/// With whom VMs are shared, a line for each account and VM.
+pub(super) fn shares(shares: &[ShareInfo], form: Form) -> String {
+    if shares.is_empty() {
+        return "It is shared with nobody. Share a VM: share VM NAME\n".to_owned();
+    }
+    let rows = shares.iter().map(|share| {
+        let state = if share.accepted.is_some() { "accepted" } else { "asked" };
+        let sudo = if share.sudo { "yes" } else { "no" };
+        let until = share.until.map(minute).unwrap_or_default();
+        [share.vm.label(), share.account.to_string(), state.to_owned(), sudo.to_owned(), until]
+    });
+    table(["NAME", "ACCOUNT", "STATE", "SUDO", "UNTIL"], rows, form)
 }
 
 /// The keys, a line for each; the one that opened this connection is marked.
@@ -127,7 +142,7 @@ pub(super) fn day(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC).date().to_string()
 }
 
-fn minute(at: OffsetDateTime) -> String {
+pub(super) fn minute(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
     format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }

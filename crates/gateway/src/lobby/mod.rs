@@ -23,6 +23,8 @@ mod doctor;
 mod editor;
 mod keyboard;
 mod list;
+mod sharing;
+mod sharing_words;
 mod shell;
 
 use crate::{

@@ -310,8 +310,9 @@ impl<'a> Terminal<'a> {
 
     async fn complete(&mut self) {
         let before = self.editor.before_cursor();
-        let vms = Desk::new(self.seat, self.person, false).labels().await;
-        let (typed, words) = command::completions(&before, &vms);
+        let desk = Desk::new(self.seat, self.person, false);
+        let (vms, shared) = (desk.labels().await, desk.names_of_shared().await);
+        let (typed, words) = command::completions(&before, &vms, &shared);
         self.editor.complete(typed, &words);
     }
 }

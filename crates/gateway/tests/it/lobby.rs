@@ -280,7 +280,7 @@ async fn what_others_share_is_listed_after_what_is_ones_own() {
     let vm = "vm-0.bob.koding".parse().unwrap();
     host.share_vm(&vm, &account("alice"), berth_control::ShareTerms::default()).await.unwrap();
     let done = world.ssh(&["gateway", "vms"], b"").await;
-    let asked = "vm-0.bob\tasked\tvm-0.bob.koding.kd.io\tbob asks you to share it: accept on the website\n";
+    let asked = "vm-0.bob\tasked\tvm-0.bob.koding.kd.io\tbob asks you to share it: accept vm-0.bob\n";
     assert_eq!(text(&done.stdout), format!("vm-0\toff\t{HOST}\t\n{asked}"), "{done:?}");
     let done = world.ssh(&["gateway", "vms", "--json"], b"").await;
     assert_eq!(json(&done.stdout)["shared"][0]["host"], "vm-0.bob.koding.kd.io");
@@ -289,4 +289,62 @@ async fn what_others_share_is_listed_after_what_is_ones_own() {
         (done.status, done.stderr.as_str()),
         (Some(1), "There is no VM vm-0.bob of yours. Yours: vm-0.\n")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_is_shared_accepted_and_taken_back_from_here() {
+    let world = World::new().await;
+    let key = world.ssh.new_key("bobs", &["-t", "ed25519"]).await;
+    world.control.add_keys(&account("bob"), &key, None).await.unwrap();
+    let (bobs, port) = (world.ssh.file("bobs").display().to_string(), world.gateway.port().to_string());
+    let bob = async |command: &str| {
+        let options = ["-F", "none", "-i", &bobs, "-o", "IdentityAgent=none", "-p", &port];
+        let quiet =
+            ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
+        let args: Vec<&str> =
+            options.iter().chain(&quiet).chain(&["bob@127.0.0.1", command]).copied().collect();
+        world.ssh(&args, b"").await
+    };
+    let alice = async |command: &str| world.ssh(&["gateway", command], b"").await;
+
+    let missing = "There is no VM vm-0.alice that is shared with you. Shared with you: none.\n";
+    let refused = bob("accept vm-0.alice").await;
+    assert_eq!((refused.status, refused.stderr.as_str()), (Some(1), missing));
+    let done = alice("share vm-0 Bob --sudo --for 8h").await;
+    assert!(
+        text(&done.stdout).starts_with("bob was asked to share vm-0, and can accept until 2"),
+        "{done:?}"
+    );
+    let shares = alice("shares").await;
+    assert!(text(&shares.stdout).starts_with("vm-0\tbob\tasked\tyes\t2"), "{shares:?}");
+    let done = bob("accept vm-0.alice.koding.kd.io").await;
+    let way_in = "You are in vm-0.alice with sudo now: ssh vm-0.alice@ssh.koding.com\n";
+    assert_eq!((done.status, text(&done.stdout)), (Some(0), way_in), "{done:?}");
+    let shares = json(&alice("shares vm-0 --json").await.stdout);
+    let share = &shares["shares"][0];
+    assert!(share["accepted"].is_string() && share["until"].is_string() && share["sudo"] == true, "{share}");
+    let done = alice("unshare vm-0 bob").await;
+    assert_eq!(
+        text(&done.stdout),
+        "vm-0 is not shared with bob any more. Their home in it stays.\n",
+        "{done:?}"
+    );
+    assert_eq!(text(&alice("shares").await.stdout), "It is shared with nobody. Share a VM: share VM NAME\n");
+
+    alice("share vm-0 bob").await;
+    let done = bob("leave vm-0.alice").await;
+    assert_eq!(text(&done.stdout), "vm-0.alice is not shared with you any more.\n", "{done:?}");
+    for (command, status, said) in [
+        ("unshare vm-0 bob", 1, "vm-0.alice.koding is not shared with bob.\n"),
+        ("share vm-0 nobody-here", 1, "There is nobody called nobody-here here.\n"),
+        ("share vm-0 alice", 1, "vm-0 is yours already.\n"),
+        ("share vm-0.bob alice", 1, "There is no VM vm-0.bob of yours. Yours: vm-0.\n"),
+        ("share vm-0 bob --until 2001-01-01", 1, "That moment is over. Choose one that is to come.\n"),
+        ("accept", 2, "accept needs a VM, such as vm-0.bob. vms shows those that are shared with you.\n"),
+    ] {
+        let done = alice(command).await;
+        assert_eq!((done.status, done.stderr.as_str()), (Some(status), said), "{command}");
+    }
+    let done = alice("share vm-0 root --json").await;
+    assert_eq!((done.status, &json(&done.stdout)["error"]["kind"]), (Some(1), &Value::from("invalid")));
 }

@@ -6,7 +6,7 @@ use axum::{http::StatusCode, response::Response};
 use crate::{
     asked::{Named, Query},
     frame::{Frame, Here},
-    own_vm::OwnVm,
+    own_vm::EnterableVm,
     problem::Problem,
     terminal::number,
     visitor::Member,
@@ -18,17 +18,20 @@ use crate::{
 struct Page {
     frame: Frame,
     label: String,
+    /// Where the page tells of the VM.
+    page: String,
     path: String,
     number: u8,
 }
 
 pub(crate) async fn show(member: Member, Named(asked): Named, query: Query) -> Result<Response, Problem> {
-    let vm = OwnVm::find(&member, &asked).await?;
-    let label = vm.name().label();
+    let vm = EnterableVm::find(&member, &asked).await?;
+    let label = vm.label();
     let page = Page {
         // A terminal that nobody types into is no reason to be awake.
         frame: Frame::new(&member.visitor, Here::Elsewhere).still(),
-        path: format!("/vms/{label}"),
+        page: vm.page(),
+        path: format!("/vms/{label}/terminal"),
         label,
         number: number(&query),
     };

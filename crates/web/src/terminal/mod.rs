@@ -1,4 +1,4 @@
-//! The terminal in the page: a shell in a member's own VM, carried over a WebSocket.
+//! The terminal in the page: a shell in a VM that a member may enter, carried over a WebSocket.
 //!
 //! ```text
 //!   page (xterm.js) ◄── WebSocket ──► browser ──► relay ◄── ssh (berth-vm-ssh) ──► sshd ── tmux ── shell
@@ -39,7 +39,7 @@ use self::{
 use crate::{
     Website,
     asked::{Named, Query},
-    own_vm::OwnVm,
+    own_vm::EnterableVm,
     problem::Problem,
     slots::Slot,
     visitor::Member,
@@ -65,10 +65,11 @@ pub(crate) async fn open(
     query: Query,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let vm = OwnVm::find(&member, &asked).await?.name().clone();
+    let vm = EnterableVm::find(&member, &asked).await?;
+    let (label, vm) = (vm.label(), vm.name().clone());
     let upgrade = upgrade.map_err(|_| Problem::no_socket())?;
     let slot = website.terminals.open(member.account());
-    let terminal = Terminal { number: number(&query), website, member, vm, slot };
+    let terminal = Terminal { number: number(&query), website, member, vm, label, slot };
     Ok(upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
@@ -80,6 +81,8 @@ struct Terminal {
     website: Arc<Website>,
     member: Member,
     vm: VmName,
+    /// How the member calls the VM.
+    label: String,
     number: u8,
     slot: Option<Slot>,
 }
@@ -132,14 +135,23 @@ impl Terminal {
             Ok(shell) => shell,
             Err(why) => return Ok(ToPage::Failed { why, again: true }),
         };
-        browser.say(&ToPage::Open { vm: self.vm.label(), number: self.number }).await?;
-        Ok(relay::relay(browser, &mut shell, size).await?)
+        browser.say(&ToPage::Open { vm: self.label.clone(), number: self.number }).await?;
+        let entry = shell.entry.clone();
+        tokio::select! {
+            biased;
+            () = entry.ended() => Ok(ToPage::Failed { why: self.not_shared(), again: false }),
+            word = relay::relay(browser, &mut shell, size) => Ok(word?),
+        }
+    }
+
+    fn not_shared(&self) -> String {
+        format!("{} is not shared with you any more.", self.vm)
     }
 
     /// A page that comes back by itself wakes nothing: that is for somebody who is there.
     async fn wait_for_a_key(&self, browser: &mut Browser<WebSocket>, size: &mut Size) -> Result<(), End> {
-        let status = match OwnVm::find(&self.member, &self.vm.to_string()).await {
-            Ok(vm) => vm.info().status,
+        let status = match EnterableVm::find(&self.member, &self.vm.to_string()).await {
+            Ok(vm) => vm.status(),
             Err(problem) => {
                 let why = format!("{} {}", problem.what, problem.next);
                 return Err(End::Said(ToPage::Failed { why, again: true }));
@@ -148,8 +160,7 @@ impl Terminal {
         if matches!(status, Status::Running | Status::Waking | Status::Starting) {
             return Ok(());
         }
-        let vm = self.vm.label();
-        browser.say(&ToPage::Waiting { why: format!("{vm} is {status}.") }).await?;
+        browser.say(&ToPage::Waiting { why: format!("{} is {status}.", self.label) }).await?;
         loop {
             match browser.next().await? {
                 FromPage::Wake => return Ok(()),

@@ -63,7 +63,7 @@ pub(crate) async fn relay<S, E>(
 where
     S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
 {
-    let Shell { connection, input, output } = shell;
+    let Shell { connection, input, output, .. } = shell;
     let mut listing = shell::list(connection).boxed().fuse();
     let (mut queue, mut undrawn, mut exit) = (Queue::default(), 0, None);
     queue.resized(size);

@@ -1,4 +1,4 @@
-//! From a member to a shell in their VM: the certificate, the connection, and what is run there.
+//! From a member to a shell in a VM: the certificate, the connection, and what is run there.
 //!
 //! The shell lives in a tmux of its own (its own socket, no settings of the member's), so that it is still there when the
 //! page comes back: one session for each number. That tmux should not be noticed: no status line, no keys of its own,
@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_control::{Acting, Control, Progress};
+use berth_control::{Acting, Control, Entry, Progress};
 use berth_model::VmName;
 use berth_vm_ssh::{Connection, Credentials, Event, Input, Output, Size};
 use tokio::{sync::mpsc, time::timeout};
@@ -29,6 +29,8 @@ pub(crate) struct Asked<'a> {
 
 /// A shell that runs.
 pub(crate) struct Shell {
+    /// What it is allowed by.
+    pub(crate) entry: Entry,
     pub(crate) connection: Connection,
     pub(crate) input: Input,
     pub(crate) output: Output,
@@ -52,9 +54,11 @@ pub(crate) async fn open(
         channel.set_env("COLORTERM", "truecolor").await?;
         channel.pty("xterm-256color", asked.size).await?;
         let (input, output) = channel.exec(&command(asked.number)).await?;
-        Ok(Shell { connection, input, output })
+        Ok((connection, input, output))
     };
-    opening.await.map_err(|error: berth_vm_ssh::Error| error.to_string())
+    let opened: Result<_, berth_vm_ssh::Error> = opening.await;
+    let (connection, input, output) = opened.map_err(|error| error.to_string())?;
+    Ok(Shell { entry, connection, input, output })
 }
 
 /// What the member's own shell is asked to run, whichever it is.

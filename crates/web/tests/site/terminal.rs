@@ -42,7 +42,10 @@ impl Terminals {
         let vm = world.control.vms(Some(&account("alice"))).await.unwrap().remove(0).name;
         let (id, host_key) = world.insides(&vm).await;
         let guest = engine.clone();
-        let sshd = Sshd::new(&host_key, move || guest.authorized_keys(&id).unwrap_or_default());
+        let sshd = Sshd::new(&host_key, move || {
+            let Some(guest) = guest.guest(&id) else { return String::new() };
+            guest.others.iter().fold(guest.authorized_keys, |all, other| all + &other.authorized_keys)
+        });
         let serving = sshd.clone();
         engine.serve(
             22,
@@ -222,6 +225,41 @@ async fn the_end_of_the_log_in_is_the_end_of_the_terminal() {
     alice.post("/log-out", &[]).await;
     page.until("logged_out").await;
     assert!(page.is_over().await);
+}
+
+#[tokio::test]
+async fn a_guest_has_a_terminal_as_themselves_until_the_vm_is_taken_back() {
+    const OPEN: &str = "/vms/vm-0.alice.koding/terminal/open";
+    let terminals = Terminals::new().await;
+    let (mut alice, mut bob) =
+        (terminals.world.logged_in("alice").await, terminals.world.logged_in("bob").await);
+    alice.post("/vms/vm-0/people", &[("account", "bob"), ("sudo", "no"), ("days", "")]).await;
+    let refused = terminals.ask(terminals.request(&bob, OPEN, &["https://koding.com"])).await;
+    assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == StatusCode::NOT_FOUND));
+    assert!(!bob.get("/").await.body.contains("alice.koding/terminal"), "not before it is accepted");
+    bob.post("/shared/accept", &[("vm", "vm-0.alice.koding")]).await;
+    assert!(bob.get("/").await.body.contains("href=\"/vms/vm-0.alice.koding/terminal\""));
+    let shown = bob.get("/vms/vm-0.alice.koding/terminal").await;
+    assert!(shown.body.contains("data-path=\"/vms/vm-0.alice.koding/terminal\""), "{}", shown.body);
+    assert_eq!(bob.get("/vms/vm-0.alice.koding").await.status, StatusCode::NOT_FOUND);
+
+    let mut page = Page(terminals.ask(terminals.request(&bob, OPEN, &["https://koding.com"])).await.unwrap());
+    page.begin(false).await;
+    assert_eq!(page.until("open").await["vm"], "vm-0.alice.koding");
+    page.write(b"here").await;
+    page.until("taken").await;
+    let seen = terminals.sshd.seen();
+    assert!(seen.iter().any(|one| one == "log-in bob") && seen.iter().all(|one| one != "log-in alice"));
+    let trail = alice.get("/account/activity").await.body;
+    assert!(trail.contains("terminal opened: vm-0.alice.koding"), "{trail}");
+
+    alice.post("/vms/vm-0/people/remove", &[("account", "bob")]).await;
+    let failed = page.until("failed").await;
+    assert_eq!(failed["why"], "vm-0.alice.koding is not shared with you any more.");
+    assert!(page.is_over().await);
+    let refused = terminals.ask(terminals.request(&bob, OPEN, &["https://koding.com"])).await;
+    assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == StatusCode::NOT_FOUND));
+    assert_eq!(bob.get("/vms/vm-0.alice.koding/terminal").await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
