@@ -27,24 +27,11 @@ case "$text" in
 esac
 [ -s /etc/machine-id ] || systemd-machine-id-setup >/dev/null 2>&1
 
-# The user, once; what the member changes later (shell, groups, home) stays. The lines are those of useradd, which takes
-# a second without hardware virtualisation.
 if ! entry /etc/passwd "$user"; then
-    if entry /etc/group "$user"; then
-        group=member
-    else
-        group=$user
-    fi
-    if ! entry /etc/group "$group"; then
-        echo "$group:x:1000:" >>/etc/group
-        echo "$group:!::" >>/etc/gshadow
-    fi
-    echo "$user:!:20000:0:99999:7:::" >>/etc/shadow
     echo "$user:100000:65536" >>/etc/subuid
     echo "$user:100000:65536" >>/etc/subgid
-    echo "$user:x:1000:1000::/home/$user:/bin/bash" >>/etc/passwd
-    entry /etc/passwd "$user"
 fi
+make_user "$user" 1000 member
 IFS=: read -r _ _ uid gid _ home _ <<EOF
 $found
 EOF

@@ -39,6 +39,22 @@ HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
 "
 }
 
+# make_user NAME UID GROUP: the user, once, and its line in $found; what is changed later (shell, groups, home) stays. Its
+# group has its name, or GROUP where there is such a group already. The lines are those of useradd, which takes a second
+# without hardware virtualisation.
+make_user() {
+    entry /etc/passwd "$1" && return 0
+    group=$1
+    entry /etc/group "$group" && group=$3
+    if ! entry /etc/group "$group"; then
+        echo "$group:x:$2:" >>/etc/group
+        echo "$group:!::" >>/etc/gshadow
+    fi
+    echo "$1:!:20000:0:99999:7:::" >>/etc/shadow
+    echo "$1:x:$2:$2::/home/$1:/bin/bash" >>/etc/passwd
+    entry /etc/passwd "$1"
+}
+
 # make_home DIR: as a member finds it. Others may pass through it, as the web server must to reach ~/Web, but not look
 # around.
 make_home() {

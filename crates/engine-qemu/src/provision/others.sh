@@ -5,17 +5,7 @@
 guest_user() {
     here="$here$1
 "
-    if ! entry /etc/passwd "$1"; then
-        group=$1
-        entry /etc/group "$group" && group=guest-$2
-        if ! entry /etc/group "$group"; then
-            echo "$group:x:$2:" >>/etc/group
-            echo "$group:!::" >>/etc/gshadow
-        fi
-        echo "$1:!:20000:0:99999:7:::" >>/etc/shadow
-        echo "$1:x:$2:$2::/home/$1:/bin/bash" >>/etc/passwd
-        entry /etc/passwd "$1"
-    fi
+    make_user "$1" "$2" "guest-$2"
     IFS=: read -r _ _ uid gid _ home _ <<END
 $found
 END
