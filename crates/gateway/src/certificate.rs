@@ -16,6 +16,7 @@ pub(crate) struct Identity {
     control: Arc<Control>,
     key: HostKey,
     names: Vec<String>,
+    old_algorithms: bool,
     changes: HostCaChanges,
 }
 
@@ -24,13 +25,13 @@ impl Identity {
         let names = std::iter::once(&settings.host).chain(&settings.other_names).cloned().collect();
         // From before the first certificate, so that no change is missed.
         let changes = control.host_ca_changes();
-        Self { control, key, names, changes }
+        Self { control, key, names, old_algorithms: settings.old_algorithms, changes }
     }
 
     /// What a connection that begins now is served with. Without a certificate the key has to do.
     pub(crate) fn config(&self) -> Arc<Config> {
         let certificate = self.control.gateway_certificate(&self.key.public_line(), &self.names);
-        Arc::new(ssh::config(&self.key, certificate.as_deref()))
+        Arc::new(ssh::config(&self.key, certificate.as_deref(), self.old_algorithms))
     }
 
     /// Keeps `configs` as it has to be, for ever.

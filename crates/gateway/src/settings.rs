@@ -14,6 +14,9 @@ pub struct GatewaySettings {
     pub port: u16,
     /// What else it is reached by: names and addresses. Its certificate has them too.
     pub other_names: Vec<String>,
+    /// Whether algorithms are spoken that old clients need and that ssh-audit warns of: exchanges over NIST's curves and a
+    /// group of 2048 bits, and MACs over the text.
+    pub old_algorithms: bool,
     /// How long a client may take to log in.
     pub login_grace: Duration,
     /// Connections that have not logged in yet: all of them.
@@ -32,6 +35,7 @@ impl GatewaySettings {
             host,
             port,
             other_names: vec![],
+            old_algorithms: false,
             login_grace: Duration::from_secs(20),
             max_unauthenticated: 1024,
             max_unauthenticated_per_source: 256,

@@ -189,6 +189,7 @@ fn spawn(
     }
     let settings = GatewaySettings {
         other_names: other_names(&doors.ssh_addresses),
+        old_algorithms: config.ssh.old_algorithms,
         ..GatewaySettings::new(domains.gateway_host(), ssh_port)
     };
     tasks.spawn(Gateway::serve(Arc::clone(control), doors.ssh, doors.host_key, settings, stop.clone()));

@@ -145,7 +145,7 @@ fn plain<'a>(key: &str, message: &'a str) -> Cow<'a, str> {
         "host.memory" => "a size in quotes, for example \"16 GiB\", or \"all\"",
         "idle.sleep_after" => "a length of time in quotes, for example \"20 min\", or \"never\"",
         "vm.stop_patience" => "a length of time in quotes, for example \"1 min\"",
-        "vm.internet" => "true or false",
+        "vm.internet" | "ssh.old_algorithms" => "true or false",
         _ => "a text in quotes",
     };
     Cow::Owned(format!("This value means nothing here. Give {wanted}"))

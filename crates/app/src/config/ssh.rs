@@ -12,11 +12,13 @@ use super::Problem;
 pub(crate) struct Ssh {
     /// The addresses that the gateway listens on. Members are told the port of the first.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Whether clients that know only old algorithms get in.
+    pub(crate) old_algorithms: bool,
 }
 
 impl Default for Ssh {
     fn default() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 2222))] }
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 2222))], old_algorithms: false }
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("direct::rekeying_in_mid_transfer", |world| rekey(&By::direct(world))),
     ("direct::without_any_configuration", no_configuration),
     ("direct::other_clients", other_clients),
+    ("features::ssh_audit_finds_nothing", ssh_audit),
 ];
 
 /// The host name of the shared VM, as a member who does without tunnels would write it down.
@@ -277,6 +278,27 @@ fn other_clients(world: &World) {
          /usr/bin/python3 clients.py";
     let expected = "typed\nplink\n3\nfile\n4\nparamiko\nasyncssh\n";
     assert_eq!(by.sh(script).ok(), expected);
+}
+
+fn ssh_audit(world: &World) {
+    let _guard = world.shared();
+    let script = format!(
+        "ssh -f -N -S audit -M -L 2299:localhost:22 {VM} 2>/dev/null
+         for port in 22 2299; do
+           echo port $port; ssh-audit -l warn -p $port 127.0.0.1
+         done
+         ssh -q -S audit -O exit {VM}"
+    );
+    let said = world.sh(&script).out;
+    assert_eq!(said.matches("port").count(), 2, "{said}");
+    // Debian 12's knows no ML-KEM and calls NTRU Prime experimental. From 3.3 on it warns of what is not safe from quantum
+    // computers: OpenSSH before 9.9 has no ML-KEM, and russh no NTRU Prime, so curve25519 stays.
+    let excused = ["unknown algorithm", "experimental algorithm", "quantum"];
+    let found = |line: &&str| {
+        ["[warn]", "[fail]"].iter().any(|word| line.contains(word))
+            && !excused.iter().any(|word| line.contains(word))
+    };
+    assert_eq!(said.lines().filter(found).collect::<Vec<_>>(), [""; 0], "{said}");
 }
 
 fn jump(world: &World) {

@@ -24,15 +24,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVES: usize = 15;
 
 /// The cheap ones only, since an exchange costs a stranger nothing: no groups above 4096 bits and none of a client's
-/// choosing. Every client of the last ten years has curve25519; the rest is for those in FIPS mode.
-const KEX: &[kex::Name] = &[
-    kex::MLKEM768X25519_SHA256,
-    kex::CURVE25519,
-    kex::CURVE25519_PRE_RFC_8731,
-    kex::ECDH_SHA2_NISTP256,
-    kex::ECDH_SHA2_NISTP384,
-    kex::DH_G14_SHA256,
-    kex::DH_G16_SHA512,
+/// choosing. Every client of the last ten years has curve25519; group 16 is for those in FIPS mode.
+const KEX: &[kex::Name] =
+    &[kex::MLKEM768X25519_SHA256, kex::CURVE25519, kex::CURVE25519_PRE_RFC_8731, kex::DH_G16_SHA512];
+/// Curves whose constants nobody has explained, and a group of 2048 bits.
+const OLD_KEX: &[kex::Name] = &[kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::DH_G14_SHA256];
+/// What is said beside them: RFC 8308, and OpenSSH's answer to Terrapin (PROTOCOL, 1.10).
+const EXTENSIONS: &[kex::Name] = &[
     kex::EXTENSION_SUPPORT_AS_CLIENT,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
@@ -60,11 +58,14 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_256_CTR,
 ];
 
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+/// Those that are over the text and not over what is sent.
+const OLD_MACS: &[mac::Name] = &[mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// What russh is told for every connection. `certificate` is a line of a `-cert.pub` file, and is shown to
-/// clients that take one.
-pub(crate) fn config(host_key: &HostKey, certificate: Option<&str>) -> Config {
+/// clients that take one. `old` is for clients that know nothing better: see `GatewaySettings::old_algorithms`.
+pub(crate) fn config(host_key: &HostKey, certificate: Option<&str>, old: bool) -> Config {
+    let (old_kex, old_macs) = if old { (OLD_KEX, OLD_MACS) } else { (&[][..], &[][..]) };
     let certificate = certificate.and_then(|line| Certificate::from_openssh(line).ok());
     Config {
         server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-Berth_", env!("CARGO_PKG_VERSION")))),
@@ -81,10 +82,10 @@ pub(crate) fn config(host_key: &HostKey, certificate: Option<&str>) -> Config {
         // The less is between a VM and the client, the shorter the round trip.
         event_buffer_size: 1,
         preferred: Preferred {
-            kex: Cow::Borrowed(KEX),
+            kex: Cow::Owned([KEX, old_kex, EXTENSIONS].concat()),
             key: Cow::Borrowed(SIGNATURES),
             cipher: Cow::Borrowed(CIPHERS),
-            mac: Cow::Borrowed(MACS),
+            mac: Cow::Owned([MACS, old_macs].concat()),
             ..Preferred::DEFAULT
         },
         // Idle tunnels live on; the login grace is kept by `connection`.

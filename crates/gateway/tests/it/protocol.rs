@@ -91,6 +91,22 @@ async fn a_security_key_gets_in_and_another_with_its_name_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn old_algorithms_are_spoken_where_the_operator_wants() {
+    for old in [false, true] {
+        let world = World::with(|settings| settings.old_algorithms = old).await;
+        for option in [
+            "KexAlgorithms=diffie-hellman-group14-sha256",
+            "Ciphers=aes128-ctr",
+            "Ciphers=aes256-gcm@openssh.com",
+        ] {
+            let done = world.ssh(&["-o", option, "-o", "MACs=hmac-sha2-256", "gateway", "vms"], b"").await;
+            let fits = old || option == "Ciphers=aes256-gcm@openssh.com";
+            assert_eq!(done.status == Some(0), fits, "{old} {option}: {}", done.stderr);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_starts_one_thing() {
     let world = World::awake().await;
     let client = log_in(&world, "alice").await;
