@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod host_ca;
 mod key;
+mod team;
 mod vm;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(crate) use self::{
     audit::AuditArgs,
     host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
+    team::{TeamCaCommand, TeamCommand},
     vm::{
         AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, ShareVmArgs,
         SnoozeArgs, StartVmArgs, Switch, UnshareVmArgs, VmArgs, VmCommand,
@@ -130,6 +132,9 @@ pub(crate) enum AdminCommand {
     /// The authority by which members' ssh knows the gateway and the VMs
     #[command(subcommand)]
     HostCa(HostCaCommand),
+    /// The team: whose certificates let its members in
+    #[command(subcommand)]
+    Team(TeamCommand),
     /// Show what happened, and who did it, the latest first
     Audit(AuditArgs),
 }

@@ -19,6 +19,7 @@ pub(crate) mod image;
 pub(crate) mod key;
 pub(crate) mod serve;
 pub(crate) mod share;
+pub(crate) mod team;
 pub(crate) mod vm;
 
 mod confirm;

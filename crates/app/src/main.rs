@@ -32,7 +32,7 @@ use clap::{
 use crate::{
     admin::wire::{Failure, FailureKind},
     cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
-    command::{Context, account, audit, bench, check_config, host_ca, image, key, serve, share, vm},
+    command::{Context, account, audit, bench, check_config, host_ca, image, key, serve, share, team, vm},
     output::Output,
 };
 
@@ -104,6 +104,7 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
             VmCommand::Log(args) => vm::log(context, &args),
         },
         AdminCommand::HostCa(command) => host_ca::run(context, command),
+        AdminCommand::Team(command) => team::run(context, &command),
         AdminCommand::Audit(args) => audit::audit(context, &args),
     }
 }

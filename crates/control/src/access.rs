@@ -4,10 +4,11 @@
 //! [`Control::connect`] asks for an [`Entry`] and [`Control::visit`] for a [`SiteEntry`]. Who may do what is
 //! [`may_enter`] and [`may_visit`], and nothing else.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, SITE_PORT, TeamName, VmId, VmName};
 use berth_store::{AuditKind, NewAudit, PortAccess, Role, Scope, StoreError, Way};
+use ssh_key::Certificate;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use tracing::error;
@@ -15,6 +16,7 @@ use tracing::error;
 use crate::{
     Control,
     actor::Actor,
+    certificate::{self, CertificateError, MemberCertificate, Permits},
     clock::Clock,
     error::{EntryError, Error, LoginError},
     metrics::Door,
@@ -22,6 +24,8 @@ use crate::{
     sites::{SiteRefusal, SiteVisitor},
 };
 
+/// Where sshd listens.
+const SSH: u16 = 22;
 /// How much of a name that was not found is said back.
 const ASKED_LEN: usize = 80;
 
@@ -33,6 +37,9 @@ pub struct Login {
     from: IpAddr,
     expires: Option<OffsetDateTime>,
     revocation: Revocation,
+    /// What they have shown, where it is not a key of the account.
+    certificate: Option<Arc<MemberCertificate>>,
+    permits: Permits,
 }
 
 impl Login {
@@ -40,6 +47,18 @@ impl Login {
     #[must_use]
     pub fn account(&self) -> &AccountName {
         &self.account
+    }
+
+    /// The certificate by which they are in, where it is not a key of the account.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&MemberCertificate> {
+        self.certificate.as_deref()
+    }
+
+    /// What they may ask for over ssh.
+    #[must_use]
+    pub fn permits(&self) -> Permits {
+        self.permits
     }
 
     /// Which key it is.
@@ -88,6 +107,8 @@ pub struct Entry {
     way: Way,
     /// By which key, over ssh.
     key: Option<Fingerprint>,
+    certificate: Option<Arc<MemberCertificate>>,
+    permits: Permits,
     shared: Option<Shared>,
 }
 
@@ -153,13 +174,23 @@ impl Entry {
         self.shared.is_some()
     }
 
+    /// What they may ask the VM's sshd for.
+    #[must_use]
+    pub fn permits(&self) -> Permits {
+        self.permits
+    }
+
     pub(crate) fn id(&self) -> VmId {
         self.id
     }
 
     /// What the audit trail says of a connection by it: it is about the VM's owner.
     pub(crate) fn event(&self) -> NewAudit {
-        let by = self.key.map_or_else(|| "the terminal in the page".to_owned(), |key| key.to_string());
+        let by = match (&self.certificate, &self.key) {
+            (Some(certificate), _) => certificate.to_string(),
+            (None, Some(key)) => key.to_string(),
+            (None, None) => "the terminal in the page".to_owned(),
+        };
         NewAudit {
             kind: AuditKind::Connection,
             account: Some(self.vm.owner.clone()),
@@ -261,8 +292,15 @@ impl Control {
                 }
             },
         )?;
-        let login =
-            Login { account: row.account, fingerprint, from, expires: row.options.expires, revocation };
+        let login = Login {
+            account: row.account,
+            fingerprint,
+            from,
+            expires: row.options.expires,
+            revocation,
+            certificate: None,
+            permits: Permits::ALL,
+        };
         let used =
             login.actor().event(AuditKind::LogIn, &login.account, fingerprint.to_string(), "key".to_owned());
         match self.store.touch_key(row.id, now, from, &used).await {
@@ -273,6 +311,65 @@ impl Control {
         }
         self.tools.metrics.tried(Door::Ssh, true);
         Ok(login)
+    }
+
+    /// Lets the holder of a certificate in. To be called only after the signature with the key in it has been verified;
+    /// all else is looked at here.
+    ///
+    /// A certificate, its CA or its account that is taken out at the same moment is either refused or ends the login: there
+    /// is no gap. That its time is over later ends nothing, as with sshd.
+    ///
+    /// # Errors
+    /// It does not count, or the store fails.
+    pub async fn log_in_by_certificate(
+        &self,
+        certificate: &Certificate,
+        from: IpAddr,
+    ) -> Result<Login, LoginError> {
+        let login = self.try_certificate(certificate, from).await;
+        self.tools.metrics.tried(Door::Ssh, login.is_ok());
+        let login = login?;
+        let shown = login.certificate.as_ref().map(ToString::to_string).unwrap_or_default();
+        let event =
+            login.actor().event(AuditKind::LogIn, &login.account, login.fingerprint.to_string(), shown);
+        self.note_event(event).await;
+        Ok(login)
+    }
+
+    async fn try_certificate(&self, certificate: &Certificate, from: IpAddr) -> Result<Login, LoginError> {
+        let judge = || {
+            let (trusted, now) = (self.tools.team_cas.trusted(), self.settings.clock.now());
+            certificate::judge(certificate, trusted.authorities(), &trusted.krl, from, now)
+        };
+        let judged = judge()?;
+        let account = self.only_account(&judged.names).await?;
+        let permits = judged.permits;
+        let shown = Arc::new(judged.of(account.clone()));
+        // And once more: a removal after this finds the revocation.
+        let revocation = self.certificates.of(&shown);
+        if self.only_account(&judge()?.names).await? != account {
+            return Err(CertificateError::NotOneAccount.into());
+        }
+        let fingerprint = shown.key.fingerprint();
+        let certificate = Some(shown);
+        Ok(Login { account, fingerprint, from, expires: None, revocation, certificate, permits })
+    }
+
+    /// The account that is meant by some names. One that is blocked is none.
+    async fn only_account(&self, names: &BTreeSet<AccountName>) -> Result<AccountName, LoginError> {
+        let mut found = None;
+        for name in names {
+            let row = self.store.account(name).await.map_err(|cause| {
+                error!(error = %cause, "the store failed");
+                LoginError::Unavailable
+            })?;
+            match row.filter(|row| row.blocked_at.is_none()) {
+                Some(_) if found.is_some() => return Err(CertificateError::NotOneAccount.into()),
+                Some(row) => found = Some(row.name),
+                None => {}
+            }
+        }
+        found.ok_or_else(|| CertificateError::NotOneAccount.into())
     }
 
     /// What is said to the holder of a key that is on no account.
@@ -305,12 +402,17 @@ impl Control {
             });
         };
         match u16::try_from(port) {
+            Ok(port) if port_is_open(port) && port != SSH && !login.permits.ports => {
+                Err(EntryError::NoForwarding)
+            }
             Ok(port) if port_is_open(port) => {
                 let (account, from) = (login.account.clone(), login.from);
                 let clock = self.settings.clock;
                 let shared = found.shared.map(|until| Shared { revocation, until, clock });
                 let (way, key) = (Way::Ssh, Some(login.fingerprint));
-                Ok(Entry { account, vm: found.vm.clone(), id: found.id, port, from, way, key, shared })
+                let (certificate, permits) = (login.certificate.clone(), login.permits);
+                let (vm, id) = (found.vm.clone(), found.id);
+                Ok(Entry { account, vm, id, port, from, way, key, certificate, permits, shared })
             }
             _ => Err(EntryError::PortNotAllowed { port }),
         }
@@ -384,7 +486,6 @@ impl Control {
     /// # Errors
     /// There is no such VM, or they may not enter it, which are the same; or the store fails.
     pub(crate) async fn enter_shell(&self, actor: &Actor, vm: &VmName) -> Result<Entry, Error> {
-        const SSH: u16 = 22;
         let missing = || Error::NoSuchVm(vm.to_string());
         // Who operates this server is let into nobody's VM for that.
         let account = actor.name().ok_or_else(missing)?;
@@ -395,7 +496,8 @@ impl Control {
         let found = open.into_iter().find(|open| open.vm == *vm).ok_or_else(missing)?;
         let shared = found.shared.map(|until| Shared { revocation, until, clock: self.settings.clock });
         let (account, way) = (account.clone(), Way::Web);
-        Ok(Entry { account, vm: found.vm, id: found.id, port: SSH, from, way, key: None, shared })
+        let (vm, id, permits) = (found.vm, found.id, Permits::ALL);
+        Ok(Entry { account, vm, id, port: SSH, from, way, key: None, certificate: None, permits, shared })
     }
 }
 
@@ -421,7 +523,7 @@ pub(crate) fn usual_access(port: u16) -> PortAccess {
 
 /// The ports of a VM whose services can be seen on the web: those that can be connected to, but for ssh.
 pub(crate) fn port_has_site(port: u16) -> bool {
-    port != 22 && port_is_open(port)
+    port != SSH && port_is_open(port)
 }
 
 /// Who may enter a VM: its owner, and a guest who has accepted that it is shared with them, for as long as that lasts.
@@ -431,7 +533,7 @@ fn may_enter(account: &AccountName, vm: &VmName, has_accepted: bool) -> bool {
 
 /// The ports of a VM that can be connected to: ssh, its website, and what an ordinary user can listen on.
 fn port_is_open(port: u16) -> bool {
-    matches!(port, 22 | 80 | 1024..)
+    matches!(port, SSH | 80 | 1024..)
 }
 
 /// What was asked for, fit to be said back on a terminal.

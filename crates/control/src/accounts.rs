@@ -65,6 +65,7 @@ impl Control {
         for key in removed.keys {
             self.revocations.revoke(&key.fingerprint);
         }
+        self.certificates.revoke_where(|certificate| certificate.account == *name);
         self.web.end(removed.cookies_and_tokens);
         self.end_sharing_of(name);
         push_to(&self.handles_where(|vm| removed.shared.contains(vm))).await;

@@ -129,6 +129,7 @@ impl Acting {
         for key in &out.keys {
             control.revocations.revoke(key);
         }
+        control.certificates.revoke_where(|certificate| certificate.account == *name);
         control.web.end(out.cookies_and_tokens);
         self.note(AuditKind::AccountBlocked, name, String::new(), String::new()).await;
         control.end_visits(name);

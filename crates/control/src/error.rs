@@ -1,11 +1,11 @@
 //! What can be refused or go wrong, in whole sentences for the person who asked.
 
 use berth_engine::EngineError;
-use berth_model::{AccountName, PasteError, VmName};
+use berth_model::{AccountName, KeyError, KrlError, PasteError, VmName};
 use berth_store::{MAX_SHARES, Scope, StoreError};
 use time::OffsetDateTime;
 
-use crate::lifecycle::Refusal;
+use crate::{certificate::CertificateError, lifecycle::Refusal};
 
 /// The sort of an error: what HTTP, ssh and exit codes are made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +200,33 @@ pub enum Error {
     /// The key that signs certificates of hosts cannot go.
     #[error("This host CA signs. Have another one sign first: berth admin host-ca use FINGERPRINT")]
     HostCaSigns,
+    /// No CA of members is meant by this.
+    #[error("There is no CA {0:?}, or more than one. Name it by its fingerprint: berth admin team ca list")]
+    NoSuchTeamCa(String),
+    /// There is no place for another CA of members.
+    #[error("There are {most} CAs already, and more are not possible. Remove one first.")]
+    TooManyTeamCas {
+        /// So many there can be.
+        most: usize,
+    },
+    /// What was given is not one key.
+    #[error("Give one public key: the .pub file of the CA.")]
+    NotOneTeamCa,
+    /// What was given cannot sign.
+    #[error(transparent)]
+    NoTeamCa(KeyError),
+    /// What was given has options before it.
+    #[error("Give the CA's key without options before it.")]
+    TeamCaWithOptions,
+    /// What was given takes nothing back.
+    #[error(transparent)]
+    Krl(KrlError),
+    /// What was taken back cannot be read.
+    #[error(
+        "The list of revoked certificates is damaged in the database (table team_krls). Restore the database from a backup; or \
+         delete that row and load the list again: berth admin team ca revoke FILE"
+    )]
+    TeamKrlDamaged,
     /// The store refused or failed. Nothing was changed.
     #[error(transparent)]
     Store(StoreError),
@@ -215,11 +242,16 @@ impl Error {
             | Error::NoSite { .. }
             | Error::OwnVm(_)
             | Error::OverAlready
+            | Error::NotOneTeamCa
+            | Error::NoTeamCa(_)
+            | Error::TeamCaWithOptions
+            | Error::Krl(_)
             | Error::SmallerDisk { .. } => Kind::Invalid,
             Error::NoSuchAccount(_)
             | Error::NoSuchKey { .. }
             | Error::NoSuchVm(_)
             | Error::NoSuchHostCa(_)
+            | Error::NoSuchTeamCa(_)
             | Error::NotShared { .. } => Kind::Missing,
             Error::NameTaken(_)
             | Error::AmbiguousKey { .. }
@@ -229,6 +261,7 @@ impl Error {
             | Error::AlwaysOn(_)
             | Error::TooManyPorts { .. }
             | Error::TooManyHostCas { .. }
+            | Error::TooManyTeamCas { .. }
             | Error::HostCaSigns
             | Error::TooManyShares(_)
             | Error::Rebuilding(_)
@@ -242,6 +275,7 @@ impl Error {
             | Error::Engine { .. }
             | Error::UserCaDamaged
             | Error::HostCaDamaged
+            | Error::TeamKrlDamaged
             | Error::Store(_) => Kind::Unavailable,
         }
     }
@@ -318,6 +352,9 @@ pub enum LoginError {
         /// The website's address.
         website: String,
     },
+    /// It is a certificate that does not count.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// It cannot be found out now.
     #[error("Berth cannot check keys right now. Try again in a minute.")]
     Unavailable,
@@ -329,7 +366,9 @@ impl LoginError {
     pub fn kind(&self) -> Kind {
         match self {
             LoginError::UnknownKey { .. } => Kind::Unauthenticated,
-            LoginError::Expired { .. } | LoginError::WrongAddress { .. } => Kind::Denied,
+            LoginError::Expired { .. } | LoginError::WrongAddress { .. } | LoginError::Certificate(_) => {
+                Kind::Denied
+            }
             LoginError::Unavailable => Kind::Unavailable,
         }
     }
@@ -354,6 +393,9 @@ pub enum EntryError {
         /// What was asked for.
         port: u32,
     },
+    /// The certificate that it was logged in with is for shells alone.
+    #[error("Your certificate lets you in on port 22 alone: it has no permit-port-forwarding.")]
+    NoForwarding,
     /// It cannot be found out now.
     #[error("Berth cannot look up your VMs right now. Try again in a minute.")]
     Unavailable,
@@ -365,7 +407,7 @@ impl EntryError {
     pub fn kind(&self) -> Kind {
         match self {
             EntryError::NoSuchVm { .. } => Kind::Missing,
-            EntryError::PortNotAllowed { .. } => Kind::Denied,
+            EntryError::PortNotAllowed { .. } | EntryError::NoForwarding => Kind::Denied,
             EntryError::Unavailable => Kind::Unavailable,
         }
     }

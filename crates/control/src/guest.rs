@@ -47,6 +47,7 @@ async fn authorized_keys(tools: &Tools, vm: VmId, account: &AccountName) -> Resu
         text.push_str(&line);
     }
     text.push_str(&tools.user_ca.trust_line(vm, account, None));
+    text.push_str(&tools.team_cas.trust_lines(account, None));
     Ok(text)
 }
 
@@ -55,6 +56,7 @@ async fn guests_of(tools: &Tools, vm: VmId) -> Result<Vec<GuestUser>, EngineErro
     let mut guests = vec![];
     for share in tools.store.guests_of(vm, tools.settings.clock.now()).await.map_err(broken)? {
         let mut text = tools.user_ca.trust_line(vm, &share.account, share.ends_at);
+        text.push_str(&tools.team_cas.trust_lines(&share.account, share.ends_at));
         for line in key_lines(tools, &share.account, share.ends_at).await? {
             if text.len() + line.len() > MOST_OF_GUEST {
                 warn!(guest = %share.account, "a guest has more keys than are brought into a VM");

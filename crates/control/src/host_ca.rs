@@ -161,8 +161,8 @@ impl Control {
         self.tools.host_cas.certify(&key, "gateway", names)
     }
 
-    /// Brings the present certificates into all VMs that run, one after the other.
-    fn push_certificates(self: &Arc<Self>) {
+    /// Brings the present certificates and keys into all VMs that run, one after the other, without waiting for it.
+    pub(crate) fn push_to_all(self: &Arc<Self>) {
         let (handles, closing) = (self.handles_where(|_| true), self.closing.clone());
         self.tasks.spawn(closing.run_until_cancelled_owned(async move {
             for handle in handles {
@@ -220,7 +220,7 @@ impl Acting {
         }
         self.note_host_ca(fingerprint.to_owned(), "signs").await;
         let now = self.host_cas_changed().await?;
-        self.control.push_certificates();
+        self.control.push_to_all();
         Ok(now)
     }
 

@@ -25,6 +25,7 @@ mod actor;
 mod audit;
 mod awake;
 mod blocked;
+mod certificate;
 mod clock;
 mod connect;
 mod connections;
@@ -50,6 +51,7 @@ mod sharing;
 mod sites;
 mod status;
 mod supervisor;
+mod team_ca;
 mod terminal;
 mod tether;
 mod tokens;
@@ -92,6 +94,7 @@ pub use berth_store::{
     LoginWay, MAX_SHARES, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife,
     TokenId, Way,
 };
+pub use certificate::{CertificateError, MemberCertificate, Permits};
 pub use clock::Clock;
 pub use connect::Progress;
 pub use connections::ConnectionInfo;
@@ -106,6 +109,7 @@ pub use settings::Settings;
 pub use sharing::{ShareInfo, ShareTerms};
 pub use sites::{SITE_PASS_LIFE, SiteRefusal, SiteVisitor, VisitError};
 pub use status::Status;
+pub use team_ca::{KrlInfo, TeamCaInfo, TeamCasInfo};
 pub use tokens::{ApiLogin, TokenError, TokenInfo};
 pub use user_ca::{Purpose, SessionKey};
 pub use vms::VmInfo;
@@ -126,6 +130,7 @@ use crate::{
     revocation::Revocations,
     room::Room,
     supervisor::{Handle, Handles, Supervisor, Tools},
+    team_ca::TeamCas,
     user_ca::UserCa,
     web::Web,
 };
@@ -138,6 +143,8 @@ pub struct Control {
     since: OffsetDateTime,
     tools: Arc<Tools>,
     revocations: Revocations,
+    /// By which certificates members are in.
+    certificates: Revocations<Arc<MemberCertificate>>,
     /// What guests have entered by, by VM and guest.
     shared: Revocations<(VmName, AccountName)>,
     web: Web,
@@ -159,6 +166,7 @@ impl Control {
         };
         let user_ca = UserCa::open(&store).await?;
         let host_cas = HostCas::open(&store).await?;
+        let team_cas = TeamCas::open(&store, settings.domains.team()).await?;
         let (ledger, lines) = Ledger::new();
         let tools = Arc::new(Tools {
             store: store.clone(),
@@ -170,6 +178,7 @@ impl Control {
             metrics: Metrics::new(),
             user_ca,
             host_cas,
+            team_cas,
             ledger: ledger.clone(),
         });
         let control = Arc::new(Self {
@@ -179,6 +188,7 @@ impl Control {
             engine,
             tools,
             revocations: Revocations::default(),
+            certificates: Revocations::default(),
             shared: Revocations::default(),
             web: Web::new(),
             tasks: TaskTracker::new(),

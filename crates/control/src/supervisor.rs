@@ -53,6 +53,7 @@ use crate::{
     presence::Presence,
     room::{Queued, Room},
     settings::Settings,
+    team_ca::TeamCas,
     user_ca::UserCa,
     why::SleptFor,
 };
@@ -76,6 +77,7 @@ pub(crate) struct Tools {
     pub(crate) metrics: Metrics,
     pub(crate) user_ca: UserCa,
     pub(crate) host_cas: HostCas,
+    pub(crate) team_cas: TeamCas,
     pub(crate) ledger: Ledger,
 }
 

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use crate::{
     Control,
     access::Entry,
+    certificate::Permits,
     error::{ConnectError, Error},
 };
 
@@ -41,7 +42,7 @@ impl fmt::Debug for UserCa {
 pub enum Purpose {
     /// A terminal on the website: a pty and nothing else.
     Terminal,
-    /// A member's own ssh client, which the gateway carries over: whatever sshd lets a key do.
+    /// A member's own ssh client, which the gateway carries over: whatever its own key or certificate lets it do.
     Direct,
 }
 
@@ -54,17 +55,13 @@ impl Purpose {
         }
     }
 
-    /// The extensions of its certificate (PROTOCOL.certkeys).
-    fn extensions(self) -> &'static [&'static str] {
+    /// What its certificate permits to who logged in with these.
+    fn permits(self, login: Permits) -> Permits {
         match self {
-            Self::Terminal => &["permit-pty"],
-            Self::Direct => &[
-                "permit-X11-forwarding",
-                "permit-agent-forwarding",
-                "permit-port-forwarding",
-                "permit-pty",
-                "permit-user-rc",
-            ],
+            Self::Terminal => {
+                Permits { pty: login.pty, agent: false, ports: false, x11: false, user_rc: false }
+            }
+            Self::Direct => login,
         }
     }
 }
@@ -112,7 +109,7 @@ impl UserCa {
         key: &PublicKey,
         vm: VmId,
         account: &AccountName,
-        purpose: Purpose,
+        permits: Permits,
         id: &str,
         now: SystemTime,
     ) -> ssh_key::Result<Certificate> {
@@ -122,8 +119,8 @@ impl UserCa {
         new.serial(rand::random())?.cert_type(CertType::User)?;
         new.key_id(id.chars().filter(|c| !c.is_control()).take(MAX_KEY_ID).collect::<String>())?;
         new.valid_principal(principal(vm, account))?;
-        for extension in purpose.extensions() {
-            new.extension(*extension, "")?;
+        for extension in permits.extensions() {
+            new.extension(extension, "")?;
         }
         new.sign(&self.0)
     }
@@ -151,7 +148,14 @@ impl Control {
         let certificate = self
             .tools
             .user_ca
-            .sign(key.public_key(), entry.id(), account, purpose, &id, SystemTime::now())
+            .sign(
+                key.public_key(),
+                entry.id(),
+                account,
+                purpose.permits(entry.permits()),
+                &id,
+                SystemTime::now(),
+            )
             .and_then(|certificate| certificate.to_openssh())
             .map_err(|error| {
                 tracing::error!(%error, "a certificate was not signed");

@@ -129,6 +129,9 @@ pub(crate) mod words {
     pub(crate) const NOT_FROM_A_CLIENT: &str = "This host opens no such channel.";
     /// No key was offered.
     pub(crate) const NO_KEY: &str = "This host lets people in by their ssh key, and none was offered.";
+    /// Added to that, and to what is said of an unknown key, where certificates count: one that is out of its time is never
+    /// looked at here.
+    pub(crate) const OUT_OF_TIME: &str = "If you came with a certificate, its time is over or has not come.";
     /// As many keys failed as may.
     pub(crate) const TOO_MANY_KEYS: &str = "None of the six keys that this client has tried is on an account here. \
          Choose the right one in ~/.ssh/config: IdentityFile FILE and IdentitiesOnly yes.";

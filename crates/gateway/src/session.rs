@@ -81,7 +81,8 @@ pub(crate) async fn run(seat: Seat, mut reader: Reader, writer: Writer) {
         match reader.next().await {
             None => return,
             Some(Incoming::Pty { columns: wide } | Incoming::Resize(Window { columns: wide, .. })) => {
-                columns = Some(wide)
+                // One that was refused comes here, too.
+                columns = Some(wide).filter(|_| seat.login.permits().pty);
             }
             // There is nothing to be fed yet.
             Some(Incoming::Data(_) | Incoming::Eof | Incoming::Signal(_)) => {}

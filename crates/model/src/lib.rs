@@ -19,6 +19,7 @@
 
 pub mod host;
 pub mod key;
+pub mod krl;
 pub mod name;
 pub mod secret;
 pub mod ssh_config;
@@ -30,6 +31,7 @@ pub use key::{
     AddressPattern, Fingerprint, KeyError, KeyOptions, NotPermitted, PasteError, PastedKey, PublicKey,
     parse_pasted,
 };
+pub use krl::{Certified, Krl, KrlError, MAX_KRL};
 pub use name::{AccountName, NameError, TeamName};
 pub use secret::Secret;
 pub use title::{MAX_TITLE, Title, TitleError};

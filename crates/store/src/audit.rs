@@ -144,6 +144,9 @@ words! {
         TerminalOpened = "terminal_opened",
         /// A key that signs certificates of hosts was added, put to use or removed: the detail says which of them.
         HostCa = "host_ca",
+        /// A CA whose certificates let members in was added or removed, or some of its certificates were taken back: the
+        /// detail says which of them.
+        TeamCa = "team_ca",
         /// A connection into a VM has ended; the detail says to which port, and by which key.
         Connection = "connection",
         /// An ssh session into a VM was opened by the gateway, for a client that asked it for the VM by name.

@@ -47,6 +47,7 @@ mod roles;
 mod sessions;
 mod shares;
 mod sqlite;
+mod team_cas;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -73,6 +74,7 @@ pub use sessions::{
 };
 pub use shares::{MAX_SHARES, NewShare, ShareRow};
 pub use sqlite::Store;
+pub use team_cas::{AddedTeamCa, MAX_TEAM_CAS, TeamCaRow};
 pub use tokens::{MAX_TOKEN_LABEL, MAX_TOKENS, NewToken, Scope, TokenId, TokenRow};
 pub use vms::{NewVm, Noted, VmRow};
 pub use words::Unknown;

@@ -94,7 +94,7 @@ impl Sshd {
         }
     }
 
-    /// What clients asked for, in order: `log-in alice`, `env A=b`, `pty xterm 80x24`, `agent`, `shell`, `exec …`,
+    /// What clients asked for, in order: `log-in alice`, `permits permit-pty`, `env A=b`, `pty xterm 80x24`, `agent`, `shell`, `exec …`,
     /// `subsystem sftp`, `size 100x30`, `signal INT`, `typed 5`, `to 127.0.0.1:7`, `listen localhost:8000`,
     /// `listen /socket`.
     #[must_use]
@@ -256,6 +256,8 @@ impl Handler for Serving {
     ) -> Result<Auth, Error> {
         if self.0.lets_in(certificate) {
             self.0.saw(format!("log-in {user}"));
+            let permits: Vec<&str> = certificate.extensions().keys().map(String::as_str).collect();
+            self.0.saw(format!("permits {}", permits.join(" ")));
             Ok(Auth::Accept)
         } else {
             Ok(Auth::reject())

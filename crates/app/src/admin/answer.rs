@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_control::{
-    AccountInfo, Acting, Actor, AuditKind, AuditQuery, Control, Invitation, Limits, OwnLimits, Progress,
-    ShareTerms, Status, VmInfo,
+    AccountInfo, Acting, Actor, AuditKind, AuditQuery, Control, Error, Invitation, Limits, OwnLimits,
+    Progress, ShareTerms, Status, VmInfo,
 };
-use berth_model::{AccountName, VmName};
+use berth_model::{AccountName, KrlError, VmName};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -102,6 +103,15 @@ impl Desk {
                 tracing::info!(%fingerprint, "host CA removed");
                 self.rewrite_known_hosts().await;
                 Answer::HostCas(all)
+            }
+            Request::TeamCaList {} => Answer::TeamCas(host.team_cas()?),
+            Request::TeamCaAdd { pasted, label } => {
+                Answer::TeamCas(host.add_team_ca(&pasted, label.as_deref()).await?)
+            }
+            Request::TeamCaRemove { which } => Answer::TeamCas(host.remove_team_ca(&which).await?),
+            Request::TeamCaRevoke { krl } => {
+                let krl = STANDARD.decode(krl).map_err(|_| Error::Krl(KrlError::NotAKrl))?;
+                Answer::TeamCas(host.load_team_krl(&krl).await?)
             }
             Request::KeyAdd { account: name, pasted, label } => {
                 let name = account(&name)?;

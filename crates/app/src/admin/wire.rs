@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth_control::{
     AccountInfo, AddedKey, AuditId, AuditInfo, Grown, Home, HostCaInfo, InvitationInfo, KeyInfo, Kind,
-    Limits, LinkFor, OwnLimits, Role, ShareInfo, Status, VmInfo, WebError,
+    Limits, LinkFor, OwnLimits, Role, ShareInfo, Status, TeamCasInfo, VmInfo, WebError,
 };
 use berth_model::VmName;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,14 @@ pub(crate) enum Request {
     HostCaUse { fingerprint: String },
     /// Forgets one that does not.
     HostCaRemove { fingerprint: String },
+    /// The CAs whose certificates let members in.
+    TeamCaList {},
+    /// Has the certificates of one let members in.
+    TeamCaAdd { pasted: String, label: Option<String> },
+    /// Has those of one let nobody in.
+    TeamCaRemove { which: String },
+    /// Loads a key revocation list, in base64.
+    TeamCaRevoke { krl: String },
     /// Adds the keys in a paste.
     KeyAdd { account: String, pasted: String, label: Option<String> },
     /// The keys of an account.
@@ -131,6 +139,10 @@ impl Request {
             | Self::HostCaAdd {}
             | Self::HostCaUse { .. }
             | Self::HostCaRemove { .. }
+            | Self::TeamCaList {}
+            | Self::TeamCaAdd { .. }
+            | Self::TeamCaRemove { .. }
+            | Self::TeamCaRevoke { .. }
             | Self::KeyAdd { .. }
             | Self::KeyList { .. }
             | Self::KeyRemove { .. }
@@ -220,6 +232,7 @@ pub(crate) enum Answer {
     Audit(Vec<AuditInfo>),
     /// The one that signs first.
     HostCas(Vec<HostCaInfo>),
+    TeamCas(TeamCasInfo),
     AddedKeys {
         keys: Vec<AddedKey>,
         /// The running VMs whose guests have not taken the change.

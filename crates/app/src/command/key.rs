@@ -39,23 +39,40 @@ fn told(account: &str, key: &AddedKey) -> String {
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let piped = file == Path::new("-");
-    let name = if piped { "Standard input".to_owned() } else { file.display().to_string() };
-    let input =
-        |error: io::Error| Failure::new(FailureKind::Invalid, format!("{name} cannot be read: {error}."));
-    if piped {
-        io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(input)?;
-    } else {
-        File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(input)?;
-    }
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Failure::new(FailureKind::Invalid, format!("{name} is too long for public keys.")));
-    }
+pub(crate) fn read(file: &Path) -> Result<String, Failure> {
+    let bytes = read_bytes(file, MAX_FILE)?;
     String::from_utf8(bytes).map_err(|_| {
+        let name = name_of(file);
         Failure::new(FailureKind::Invalid, format!("{name} is not text. Give the file that ends in .pub."))
     })
+}
+
+/// A file, or standard input for `-`, of so many bytes at most.
+pub(crate) fn read_bytes(file: &Path, most: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let name = name_of(file);
+    let input =
+        |error: io::Error| Failure::new(FailureKind::Invalid, format!("{name} cannot be read: {error}."));
+    if is_piped(file) {
+        io::stdin().lock().take(most + 1).read_to_end(&mut bytes).map_err(input)?;
+    } else {
+        File::open(file).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(input)?;
+    }
+    if bytes.len() as u64 > most {
+        return Err(Failure::new(
+            FailureKind::Invalid,
+            format!("{name} is longer than {} KiB.", most / 1024),
+        ));
+    }
+    Ok(bytes)
+}
+
+fn is_piped(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn name_of(file: &Path) -> String {
+    if is_piped(file) { "Standard input".to_owned() } else { file.display().to_string() }
 }
 
 pub(crate) fn list(context: &Context<'_>, args: &AccountArgs) -> Result<(), Failure> {

@@ -130,14 +130,14 @@ fn files_that_are_no_keys() {
     for (file, says) in [
         ("missing.pub", "missing.pub cannot be read"),
         ("state", "state cannot be read"),
-        ("long", "long is too long for public keys."),
+        ("long", "long is longer than 128 KiB."),
         ("binary", "binary is not text. Give the file that ends in .pub."),
     ] {
         let told = world.run(&format!("admin key add alice {file}")).refused();
         assert!(told.contains(says), "{file}: {told}");
     }
     let piped = world.run_with_input("admin key add alice -", &"x".repeat(130 * 1024)).refused();
-    assert_eq!(piped, "Standard input is too long for public keys.\n");
+    assert_eq!(piped, "Standard input is longer than 128 KiB.\n");
     assert_eq!(world.run("admin key add alice empty").status, 1);
     assert!(
         world.run_with_input("admin key add carol -", "x").refused().contains("There is no account carol")
@@ -222,4 +222,25 @@ fn one_host_ca_takes_the_place_of_another() {
     assert_eq!(trusted(), 1);
     let trail = world.run("admin audit --kind host_ca").ok();
     assert_eq!(trail.lines().count(), 3, "{trail}");
+}
+
+#[test]
+fn cas_of_members_are_trusted_revoked_and_forgotten() {
+    let world = World::new();
+    let _server = world.serve();
+    let empty = world.run("admin team ca list").stderr;
+    assert!(empty.starts_with("No CA is trusted: members come by the keys on their accounts."), "{empty}");
+    world.key_pair("ca");
+    let added = world.run("admin team ca add --name office ca.pub").ok();
+    assert!(added.starts_with("office\tSHA256:") && added.lines().count() == 1, "{added}");
+    let told = world.json("admin team ca list");
+    assert_eq!((&told["cas"][0]["label"], &told["krl"]), (&json!("office"), &json!(null)));
+    assert_eq!(told["team"], "main");
+    assert!(world.run("admin team ca add ca").refused().contains("private key"));
+    assert!(world.run("admin team ca revoke ca.pub").refused().contains("That is no key revocation list."));
+    world.write("long", &"x".repeat(600 * 1024));
+    assert!(world.run("admin team ca revoke long").refused().contains("is longer than 512 KiB."));
+    assert!(world.run("admin team ca remove nothing").refused().contains("There is no CA \"nothing\""));
+    world.run("admin team ca remove office").ok();
+    assert_eq!(world.json("admin team ca list")["cas"], json!([]));
 }

@@ -13,6 +13,7 @@
 #![expect(clippy::disallowed_methods, reason = "these tests run what a person would")]
 
 mod bench;
+mod certificates;
 mod features;
 mod forks;
 mod idle;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         bench::TESTS,
         page::TESTS,
         sharing::TESTS,
+        certificates::TESTS,
     ];
     // The small ones wait most of their time, so they begin with the first of the others.
     let small = small.into_iter().flatten().map(|(name, test)| trial(name, *test, &worlds, Worlds::small));

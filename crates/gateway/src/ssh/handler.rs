@@ -218,8 +218,13 @@ impl russh::server::Handler for Handler {
         Ok(self.door.proven(key.public_key, key.algorithm).await)
     }
 
-    async fn auth_openssh_certificate(&mut self, _user: &str, _: &Certificate) -> Result<Auth, Error> {
-        Ok(self.door.certificate())
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Error> {
+        user.clone_into(&mut self.user);
+        Ok(self.door.certificate(certificate).await)
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -376,7 +381,8 @@ impl russh::server::Handler for Handler {
     ) -> Result<(), Error> {
         let (term, size, modes) = (term.to_owned(), Window { columns, rows, width, height }, modes.to_vec());
         // The lobby has a terminal. A client that is refused one says so in words that mean nothing to the person.
-        let granted = self.ask(channel, Request::Pty { term, size, modes }).await.unwrap_or(true);
+        let here = self.door.login().is_some_and(|login| login.permits().pty);
+        let granted = self.ask(channel, Request::Pty { term, size, modes }).await.unwrap_or(here);
         answer(granted, channel, session)
     }
 

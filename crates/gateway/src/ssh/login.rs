@@ -3,7 +3,8 @@
 //! The key is the identity, the user name is not looked at. A key counts once its owner has signed with it. An offer (a
 //! key without a signature, RFC 4252, section 7) says nothing about who is there; its answer says whether the key is on
 //! an account here, never on whose, as every sshd does: a client that had to sign with each of its keys would ask the
-//! person for the passphrases and touches of keys that are not known here.
+//! person for the passphrases and touches of keys that are not known here. So it is where the operator trusts a CA: an
+//! offered certificate cannot be told from an offered key then.
 //!
 //! A client without a key that counts is told why through a keyboard-interactive request without prompts, which always
 //! fails: it is the only text that OpenSSH shows before a log-in that is not shown after one too. Unknown keys are not
@@ -11,11 +12,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use berth_control::{Control, Login};
+use berth_control::{Control, Login, LoginError};
 use berth_model::{Fingerprint, PublicKey};
 use russh::{
     MethodKind, MethodSet,
-    keys::{Algorithm, ssh_key},
+    keys::{Algorithm, Certificate, ssh_key},
     server::Auth,
 };
 use tracing::{debug, info};
@@ -62,11 +63,14 @@ impl Door {
         self.failed
     }
 
-    /// A key without a signature.
+    /// A key without a signature. Of a certificate russh shows the key alone here, so where certificates let people in
+    /// every key has to be signed with before it is known what it is.
     pub(super) async fn offered(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
         let key = self.looked_at(key, algorithm);
         match key {
-            Ok(key) if !self.control.knows(&key).await => self.refuse(self.control.unknown(&key).to_string()),
+            Ok(key) if !self.control.trusts_certificates() && !self.control.knows(&key).await => {
+                self.refuse(self.control.unknown(&key).to_string())
+            }
             Ok(_) if self.failed < MAX_KEYS => Auth::Accept,
             Ok(_) => self.refuse(String::new()),
             Err(why) => self.refuse(why),
@@ -87,14 +91,30 @@ impl Door {
             }
             Err(error) => {
                 debug!(key = %key.fingerprint(), from = %self.from, %error, "not logged in");
-                self.refuse(error.to_string())
+                let why = error.to_string();
+                let is_unknown = matches!(error, LoginError::UnknownKey { .. });
+                self.refuse(if is_unknown { self.or_out_of_time(why) } else { why })
             }
         }
     }
 
-    /// A certificate whose owner has signed.
-    pub(super) fn certificate(&mut self) -> Auth {
-        self.refuse(words::CERTIFICATE.to_owned())
+    /// A certificate whose owner has signed with the key in it.
+    pub(super) async fn certificate(&mut self, certificate: &Certificate) -> Auth {
+        if !self.control.trusts_certificates() {
+            return self.refuse(words::CERTIFICATE.to_owned());
+        }
+        match self.control.log_in_by_certificate(certificate, self.from).await {
+            Ok(login) => {
+                let shown = login.certificate().map(ToString::to_string).unwrap_or_default();
+                info!(account = %login.account(), certificate = shown, from = %self.from, "logged in");
+                self.login = Some(login);
+                Auth::Accept
+            }
+            Err(error) => {
+                debug!(from = %self.from, %error, "not logged in by a certificate");
+                self.refuse(error.to_string())
+            }
+        }
     }
 
     /// A client that has run out of keys asks to be asked something: `answered` is false; it has read the text: true.
@@ -103,8 +123,14 @@ impl Door {
             // So that the text is not shown again.
             return refused_but_for(MethodKind::PublicKey);
         }
-        let text = self.why_not.as_deref().unwrap_or(words::NO_KEY);
-        Auth::Partial { name: "".into(), instructions: in_ascii(text).into(), prompts: [].as_slice().into() }
+        let text = self.why_not.clone().unwrap_or_else(|| self.or_out_of_time(words::NO_KEY.to_owned()));
+        Auth::Partial { name: "".into(), instructions: in_ascii(&text).into(), prompts: [].as_slice().into() }
+    }
+
+    fn or_out_of_time(&self, why: String) -> String {
+        let full_stop = if why.ends_with('.') { "" } else { "." };
+        let certificates = self.control.trusts_certificates();
+        if certificates { format!("{why}{full_stop} {}", words::OUT_OF_TIME) } else { why }
     }
 
     fn looked_at(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Result<PublicKey, String> {
@@ -200,6 +226,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_a_ca_is_trusted_an_offer_says_nothing_and_still_counts_for_nothing() {
+        let (known, strange, ca) =
+            (new_key(Algorithm::Ed25519), new_key(Algorithm::Ed25519), new_key(Algorithm::Ed25519));
+        let mut door = door_with(&[&known]).await;
+        let host = door.control.acting(berth_control::Actor::host());
+        host.add_team_ca(&ca.public_key().to_openssh().unwrap(), None).await.unwrap();
+        for key in [&known, &strange, &ca] {
+            assert_eq!(door.offered(key.public_key(), &Algorithm::Ed25519).await, Auth::Accept);
+            assert!(door.login().is_none());
+        }
+        assert!(door.proven(strange.public_key(), &Algorithm::Ed25519).await != Auth::Accept);
+        assert!(door.proven(ca.public_key(), &Algorithm::Ed25519).await != Auth::Accept, "a CA is nobody");
+        assert!(door.login().is_none());
+        assert_eq!(door.refused(), 2);
+    }
+
+    #[tokio::test]
     async fn after_six_keys_that_failed_a_right_one_is_too_late() {
         let known = new_key(Algorithm::Ed25519);
         let mut door = door_with(&[&known]).await;
@@ -219,7 +262,6 @@ mod tests {
         assert!(door.offered(rsa.public_key(), &Algorithm::Rsa { hash: None }).await != Auth::Accept);
         assert!(told(&door.last_words(false)).contains("SHA-1"));
         assert!(door.proven(rsa.public_key(), &Algorithm::Rsa { hash: None }).await != Auth::Accept);
-        assert!(door.certificate() != Auth::Accept);
         assert!(door.login().is_none());
         let sha2 = Algorithm::Rsa { hash: Some(HashAlg::Sha512) };
         assert_eq!(door.offered(rsa.public_key(), &sha2).await, Auth::Accept);

@@ -61,7 +61,7 @@ impl PublicKey {
     }
 
     /// Reads the binary form (RFC 4253, 6.6), all of it.
-    pub(super) fn from_blob(bytes: &[u8]) -> Result<Self, KeyError> {
+    pub(crate) fn from_blob(bytes: &[u8]) -> Result<Self, KeyError> {
         let name = blob::type_name(bytes).ok_or(KeyError::Damaged)?;
         match blob::kind(name) {
             Some(Kind::Accepted { .. }) => {}
@@ -76,6 +76,12 @@ impl PublicKey {
             return Err(KeyError::Damaged);
         }
         Ok(Self(key.into()))
+    }
+
+    /// The binary form (RFC 4253, 6.6), which is the only one of this key.
+    pub(crate) fn to_blob(&self) -> Vec<u8> {
+        // A key that was read can be written.
+        ssh_key::PublicKey::from(self.0.clone()).to_bytes().unwrap_or_default()
     }
 
     /// The key as the SSH library knows it.
@@ -100,8 +106,7 @@ impl PublicKey {
     /// `type base64`, without a comment. [`PublicKey::from_openssh`] gives back the same key.
     #[must_use]
     pub fn to_openssh(&self) -> String {
-        let bytes = ssh_key::PublicKey::from(self.0.clone()).to_bytes().unwrap_or_default();
-        format!("{} {}", self.algorithm(), STANDARD.encode(bytes))
+        format!("{} {}", self.algorithm(), STANDARD.encode(self.to_blob()))
     }
 }
 

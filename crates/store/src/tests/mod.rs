@@ -13,6 +13,7 @@ mod passkeys;
 mod ports;
 mod schema;
 mod shares;
+mod team_cas;
 mod tokens;
 mod vms;
 

@@ -13,7 +13,10 @@ const LOG_IN: &str = "
     INSERT INTO tokens (id, account, label, token_hash, scopes, made_at)
     VALUES (1, 'alice', 'ci', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'vms:read', 0);
     INSERT INTO audit (id, at, kind, way, subject, detail, last_at) VALUES (1, 0, 'log_in', 'ssh', '', '', 0);
-    INSERT INTO host_cas (id, private_key, signs, made_at) VALUES (1, 'a', 1, 0), (2, 'b', 0, 0)";
+    INSERT INTO host_cas (id, private_key, signs, made_at) VALUES (1, 'a', 1, 0), (2, 'b', 0, 0);
+    INSERT INTO team_cas (id, team, public_key, fingerprint, label, added_at)
+    VALUES (1, 'koding', 'ssh-ed25519 AAAA', 'SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA', 'office', 0);
+    INSERT INTO team_krls (team, krl, loaded_at) VALUES ('koding', 'AAAA', 0)";
 
 /// Each is one change of a sound database to an impossible one.
 const IMPOSSIBLE: &[&str] = &[
@@ -79,6 +82,12 @@ const IMPOSSIBLE: &[&str] = &[
     "UPDATE audit SET last_at = -1",
     "UPDATE audit SET actor = ''",
     "UPDATE host_cas SET signs = 2 WHERE id = 2",
+    "UPDATE team_cas SET team = 'alice'",
+    "UPDATE team_cas SET label = ''",
+    "UPDATE team_cas SET public_key = 'ssh-ed25519'",
+    "UPDATE team_cas SET fingerprint = 'SHA256:short'",
+    "UPDATE team_krls SET krl = ''",
+    "UPDATE team_krls SET team = 'nobody-here'",
     "UPDATE host_cas SET signs = 1 WHERE id = 2",
     "UPDATE host_cas SET private_key = ''",
     "UPDATE audit SET sent = -1",
