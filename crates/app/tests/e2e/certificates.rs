@@ -31,7 +31,7 @@ fn certificate(world: &World) {
     let ca = ssh.join("ca.pub");
     let added = world.admin(&["team", "ca", "add", "--name", "office", ca.to_str().unwrap()]).ok();
     assert!(added.starts_with("office\tSHA256:"), "{added}");
-    let known = format!("sudo grep -c 'principals=\"leeolayvar\"' /run/berth/keys/leeolayvar");
+    let known = "sudo grep -c 'principals=\"leeolayvar\"' /run/berth/keys/leeolayvar";
     wait_for("the VM trusts the CA", Duration::from_secs(20), || {
         world.sh(&format!("ssh {VM} {known:?}")).out.trim() == "1"
     });
