@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, SITE_PORT, TeamName, VmId, VmName};
-use berth_store::{AuditKind, NewAudit, PortAccess, Role, Scope, StoreError, Way};
+use berth_store::{AuditKind, NewAudit, PortAccess, Role, Scope, SecretHash, StoreError, Way};
 use ssh_key::Certificate;
 use time::OffsetDateTime;
 use tokio::time::sleep;
@@ -22,6 +22,7 @@ use crate::{
     metrics::Door,
     revocation::Revocation,
     sites::{SiteRefusal, SiteVisitor},
+    stage::Stage,
 };
 
 /// Where sshd listens.
@@ -110,9 +111,11 @@ pub struct Entry {
     certificate: Option<Arc<MemberCertificate>>,
     permits: Permits,
     shared: Option<Shared>,
+    /// Who watches a terminal by it, which is not the account as which it leads in.
+    watcher: Option<AccountName>,
 }
 
-/// What lets a guest in.
+/// What lets a guest in, or somebody who watches.
 #[derive(Debug, Clone)]
 struct Shared {
     revocation: Revocation,
@@ -168,7 +171,7 @@ impl Entry {
         self.shared.as_ref().is_some_and(Shared::is_over)
     }
 
-    /// Whether it is by a share that they are in.
+    /// Whether it is by a share, or a link to watch, that they are in.
     #[must_use]
     pub fn is_of_guest(&self) -> bool {
         self.shared.is_some()
@@ -178,6 +181,16 @@ impl Entry {
     #[must_use]
     pub fn permits(&self) -> Permits {
         self.permits
+    }
+
+    /// Whether who has it may let others watch a terminal that it leads to.
+    pub(crate) fn may_show_others(&self) -> bool {
+        self.watcher.is_none() && may_show(&self.account, &self.vm)
+    }
+
+    /// Who watches a terminal by it, if that is what it is for.
+    pub(crate) fn watcher(&self) -> Option<&AccountName> {
+        self.watcher.as_ref()
     }
 
     pub(crate) fn id(&self) -> VmId {
@@ -411,8 +424,8 @@ impl Control {
                 let shared = found.shared.map(|until| Shared { revocation, until, clock });
                 let (way, key) = (Way::Ssh, Some(login.fingerprint));
                 let (certificate, permits) = (login.certificate.clone(), login.permits);
-                let (vm, id) = (found.vm.clone(), found.id);
-                Ok(Entry { account, vm, id, port, from, way, key, certificate, permits, shared })
+                let (vm, id, watcher) = (found.vm.clone(), found.id, None);
+                Ok(Entry { account, vm, id, port, from, way, key, certificate, permits, shared, watcher })
             }
             _ => Err(EntryError::PortNotAllowed { port }),
         }
@@ -496,8 +509,29 @@ impl Control {
         let found = open.into_iter().find(|open| open.vm == *vm).ok_or_else(missing)?;
         let shared = found.shared.map(|until| Shared { revocation, until, clock: self.settings.clock });
         let (account, way) = (account.clone(), Way::Web);
-        let (vm, id, permits) = (found.vm, found.id, Permits::ALL);
-        Ok(Entry { account, vm, id, port: SSH, from, way, key: None, certificate: None, permits, shared })
+        let (vm, id, permits, key, certificate, watcher) =
+            (found.vm, found.id, Permits::ALL, None, None, None);
+        Ok(Entry { account, vm, id, port: SSH, from, way, key, certificate, permits, shared, watcher })
+    }
+
+    /// For who came by a link to the terminal on this stage: leads in as the user whose shell it is, and ends with the
+    /// link. `None` for who may not watch.
+    pub(crate) fn entry_of_watcher(&self, actor: &Actor, stage: &Stage, link: SecretHash) -> Option<Entry> {
+        let watcher = actor.name().filter(|watcher| may_watch(watcher, stage.state.borrow().has(link)))?;
+        let revocation = self.web.watched.of(&link);
+        Some(Entry {
+            account: stage.user.clone(),
+            vm: stage.vm.clone(),
+            id: stage.id,
+            port: SSH,
+            from: actor.address()?,
+            way: Way::Web,
+            key: None,
+            certificate: None,
+            permits: Permits::ALL,
+            shared: Some(Shared { revocation, until: None, clock: self.settings.clock }),
+            watcher: Some(watcher.clone()),
+        })
     }
 }
 
@@ -529,6 +563,16 @@ pub(crate) fn port_has_site(port: u16) -> bool {
 /// Who may enter a VM: its owner, and a guest who has accepted that it is shared with them, for as long as that lasts.
 fn may_enter(account: &AccountName, vm: &VmName, has_accepted: bool) -> bool {
     vm.owner == *account || has_accepted
+}
+
+/// Who may let others watch a terminal of theirs in a VM: its owner. A guest would let in whom the owner has not.
+fn may_show(account: &AccountName, vm: &VmName) -> bool {
+    vm.owner == *account
+}
+
+/// Who may watch a terminal: any account that is logged in and has the link, while it is one.
+fn may_watch(_account: &AccountName, has_link: bool) -> bool {
+    has_link
 }
 
 /// The ports of a VM that can be connected to: ssh, its website, and what an ordinary user can listen on.

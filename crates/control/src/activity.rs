@@ -126,6 +126,7 @@ impl Activity {
         by: String,
         from: IpAddr,
         port: u16,
+        counted: Counted,
     ) -> Measured {
         let log_in = LogIn::new(Instant::now());
         let open = Arc::new(OpenConnection::new(by.clone(), from, port, self.clock.now(), log_in));
@@ -136,8 +137,10 @@ impl Activity {
             inner.open.insert(number, open.clone());
             number
         };
-        let what = UseKind::Connection { by, port };
-        self.note(what.clone());
+        let what = (counted == Counted::AsUse).then_some(UseKind::Connection { by, port });
+        if let Some(what) = &what {
+            self.note(what.clone());
+        }
         let (up, down) = (Meter::new(SMALL), Meter::new(TRANSFER));
         Measured { inner, activity: self.clone(), open, number, what, up, down, record: None }
     }
@@ -145,6 +148,15 @@ impl Activity {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what goes through a connection is a use of the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// It is.
+    AsUse,
+    /// It is not, whatever it is.
+    No,
 }
 
 /// See [`Activity::connecting`].
@@ -250,7 +262,8 @@ pub(crate) struct Measured {
     activity: Arc<Activity>,
     open: Arc<OpenConnection>,
     number: u64,
-    what: UseKind,
+    /// What it is as a use of the VM, if it is one.
+    what: Option<UseKind>,
     up: Meter,
     down: Meter,
     record: Option<Record>,
@@ -262,6 +275,12 @@ impl Measured {
         let mut recorded = self;
         recorded.record = record;
         recorded
+    }
+
+    fn note_use(&self) {
+        if let Some(what) = &self.what {
+            self.activity.note(what.clone());
+        }
     }
 }
 
@@ -291,7 +310,7 @@ impl AsyncRead for Measured {
             self.down.goes_through(now, count);
             // What a program prints is no use, however irregular: only a person or a transfer is.
             if self.down.is_large() {
-                self.activity.note(self.what.clone());
+                self.note_use();
             }
         }
         Poll::Ready(Ok(()))
@@ -306,7 +325,7 @@ impl AsyncWrite for Measured {
         if count > 0 {
             self.open.log_in.said(now, count, true);
             if self.up.goes_through(now, count) {
-                self.activity.note(self.what.clone());
+                self.note_use();
             }
         }
         Poll::Ready(Ok(count))
@@ -377,7 +396,7 @@ mod tests {
         let activity = Activity::new(Clock::of_the_test(), None);
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let home: IpAddr = [192, 0, 2, 1].into();
-        let mut near = activity.measured(Box::new(near), "alice".into(), home, 22);
+        let mut near = activity.measured(Box::new(near), "alice".into(), home, 22, Counted::AsUse);
         assert_eq!(activity.connections(), 1);
         let opened = activity.used().unwrap();
         assert_eq!(opened.what, UseKind::Connection { by: "alice".into(), port: 22 });
@@ -399,12 +418,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_does_not_count_is_open_and_no_use() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let activity = Activity::new(Clock::of_the_test(), None);
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let home: IpAddr = [192, 0, 2, 1].into();
+        let mut near = activity.measured(Box::new(near), "bob, who watches".into(), home, 22, Counted::No);
+        far.write_all(&vec![0; TRANSFER + 1]).await.unwrap();
+        near.read_exact(&mut vec![0; TRANSFER + 1]).await.unwrap();
+        near.write_all(b"x").await.unwrap();
+        assert_eq!(activity.used(), None);
+        assert_eq!(activity.connections(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_log_in_lasts_until_both_sides_are_silent() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         use tokio::time::advance;
         let activity = Activity::new(Clock::of_the_test(), None);
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let mut near = activity.measured(Box::new(near), "alice".into(), [192, 0, 2, 1].into(), 22);
+        let mut near =
+            activity.measured(Box::new(near), "alice".into(), [192, 0, 2, 1].into(), 22, Counted::AsUse);
         advance(LULL).await;
         assert!(activity.is_logging_in(), "the guest has the first word");
         far.write_all(b"SSH-2.0-x").await.unwrap();
@@ -424,7 +458,8 @@ mod tests {
         drop(near);
 
         let (near, _far) = tokio::io::duplex(1 << 10);
-        let mut near = activity.measured(Box::new(near), "alice".into(), [192, 0, 2, 1].into(), 22);
+        let mut near =
+            activity.measured(Box::new(near), "alice".into(), [192, 0, 2, 1].into(), 22, Counted::AsUse);
         advance(LOG_IN).await;
         near.write_all(b"a command that takes its time").await.unwrap();
         assert!(!activity.is_logging_in(), "it has logged in long since");

@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     Control,
     access::Entry,
+    activity::Counted,
     error::ConnectError,
     ledger::Record,
     lifecycle::{Refusal, State},
@@ -74,6 +75,8 @@ pub(crate) enum IfOff {
     Start,
     /// It stays off.
     Refuse,
+    /// So it does, and one that sleeps sleeps on.
+    Leave,
 }
 
 /// Where a connection goes.
@@ -88,6 +91,7 @@ pub(crate) struct Target<'a> {
     pub(crate) if_off: IfOff,
     /// What is written down of it when it ends; nothing of visits to sites, which strangers make.
     pub(crate) event: Option<NewAudit>,
+    pub(crate) counted: Counted,
 }
 
 impl Control {
@@ -113,6 +117,18 @@ impl Control {
             from: entry.from(),
             if_off: IfOff::Start,
             event: Some(entry.event()),
+            counted: Counted::AsUse,
+        };
+        let target = match entry.watcher() {
+            // The owner's own connection keeps the VM awake or does not, and those who watch are in the trail by name.
+            Some(watcher) => Target {
+                by: format!("{watcher}, who watches"),
+                if_off: IfOff::Leave,
+                event: None,
+                counted: Counted::No,
+                ..target
+            },
+            None => target,
         };
         if !entry.is_of_guest() {
             return self.connection_to(&target, &progress).await;
@@ -142,16 +158,19 @@ impl Control {
         let was_up = handle.state() == State::Running;
         let (mut tries, mut refused) = (0, 0);
         loop {
-            if target.if_off == IfOff::Refuse
-                && matches!(handle.state(), State::Off { .. } | State::Stopping { .. })
-            {
+            let stays = match target.if_off {
+                IfOff::Start => false,
+                IfOff::Refuse => matches!(handle.state(), State::Off { .. } | State::Stopping { .. }),
+                IfOff::Leave => handle.state() != State::Running,
+            };
+            if stays {
                 return Err(ConnectError::Stopped { vm: vm.clone() });
             }
             self.bring_up(&handle, progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
             match self.engine.dial(&handle.id, port).await {
                 Ok(stream) => {
                     let by = target.by.clone();
-                    let measured = handle.activity.measured(stream, by, target.from, port);
+                    let measured = handle.activity.measured(stream, by, target.from, port, target.counted);
                     let (ledger, clock) = (self.tools.ledger.clone(), self.settings.clock);
                     let record = target.event.clone().map(|event| Record { ledger, clock, event });
                     return Ok(Box::new(measured.recorded(record)));

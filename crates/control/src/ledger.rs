@@ -112,7 +112,8 @@ impl Ledger {
         (Self { queue, shared: Arc::default() }, lines)
     }
 
-    fn put(&self, entry: AuditEntry) {
+    /// Has a line written, or lost where too many wait.
+    pub(crate) fn put(&self, entry: AuditEntry) {
         if self.queue.try_send(entry).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{
     Control, Status,
     access::{SiteEntry, expiry},
+    activity::Counted,
     clock::Clock,
     connect::{IfOff, Target},
     error::{ConnectError, Error},
@@ -207,6 +208,7 @@ impl Control {
             by: by.to_owned(),
             from,
             if_off: IfOff::Refuse,
+            counted: Counted::AsUse,
             event: None,
         };
         self.connection_to(&target, &mpsc::channel(1).0).await.map_err(|error| {

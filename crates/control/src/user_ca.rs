@@ -144,7 +144,10 @@ impl Control {
         let row = self.store.vm(vm).await.map_err(unavailable)?.filter(|row| row.id == entry.id());
         let row = row.ok_or_else(|| ConnectError::Removed { vm: vm.clone() })?;
         let key = new_key();
-        let id = format!("{account} {}", purpose.words());
+        let id = match entry.watcher() {
+            Some(watcher) => format!("{account} {}, watched by {watcher}", purpose.words()),
+            None => format!("{account} {}", purpose.words()),
+        };
         let certificate = self
             .tools
             .user_ca

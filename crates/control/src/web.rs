@@ -7,7 +7,7 @@ use berth_model::VmId;
 use berth_store::SecretHash;
 
 use crate::{
-    revocation::Revocations, sites::Passes, web_challenges::Challenges, web_oidc::Issuer,
+    revocation::Revocations, sites::Passes, stage::Stages, web_challenges::Challenges, web_oidc::Issuer,
     web_password::Passwords, web_penalties::Penalties,
 };
 
@@ -24,6 +24,10 @@ pub(crate) struct Web {
     pub(crate) passes: Passes,
     /// Those who look at a VM's sites: told when something else is decided about who may.
     pub(crate) sites: Revocations<VmId>,
+    /// The terminals that are open.
+    pub(crate) stages: Stages,
+    /// Those who watch one, by the link that they came by.
+    pub(crate) watched: Revocations<SecretHash>,
 }
 
 impl Web {
@@ -36,6 +40,8 @@ impl Web {
             sessions: Revocations::default(),
             passes: Passes::new(),
             sites: Revocations::default(),
+            stages: Stages::default(),
+            watched: Revocations::default(),
         }
     }
 

@@ -142,6 +142,14 @@ words! {
         ShareLeft = "share_left",
         /// A terminal in a VM was opened, or found again, on the website.
         TerminalOpened = "terminal_opened",
+        /// A terminal on the website was shared, or those who watch may do something else; the detail says which and what.
+        TerminalShared = "terminal_shared",
+        /// It is not shared any more; the detail says why.
+        TerminalUnshared = "terminal_unshared",
+        /// Somebody began to watch a terminal.
+        TerminalWatched = "terminal_watched",
+        /// Somebody watches it no longer.
+        TerminalLeft = "terminal_left",
         /// A key that signs certificates of hosts was added, put to use or removed: the detail says which of them.
         HostCa = "host_ca",
         /// A CA whose certificates let members in was added or removed, or some of its certificates were taken back: the

@@ -139,7 +139,7 @@ impl Sshd {
                     let command = String::from_utf8_lossy(&command).into_owned();
                     self.saw(format!("exec {command}"));
                     if command.contains("list-sessions") {
-                        channel.data(&b"1\n3\nother\n"[..]).await?;
+                        channel.data(&b"1 $0 1790000000\n3 $2 1790000001\nother $3 1790000002\n"[..]).await?;
                         return ended(&channel, 0).await;
                     }
                 }

@@ -27,64 +27,10 @@ const statusLine = document.getElementById("status");
 const againButton = document.getElementById("again");
 const encoder = new TextEncoder();
 
-// The policy of this site allows no style elements and no style attributes. xterm.js writes rules into the former and
-// colours into the latter; both are turned into what a script does to style sheets and styles, which the policy allows.
-{
-  const create = document.createElement.bind(document);
-  document.createElement = (name, options) =>
-    String(name).toLowerCase() === "style" ? asSheet(create("template")) : create(name, options);
-  HTMLSpanElement.prototype.setAttribute = function (name, value) {
-    if (name === "style") this.style.cssText = value;
-    else Element.prototype.setAttribute.call(this, name, value);
-  };
-}
-
-function asSheet(element) {
-  const sheet = new CSSStyleSheet();
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-  Object.defineProperty(element, "textContent", { set: (rules) => sheet.replaceSync(rules), get: () => "" });
-  Object.defineProperty(element, "sheet", { get: () => sheet });
-  element.remove = () => {
-    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== sheet);
-    Element.prototype.remove.call(element);
-  };
-  return element;
-}
-
 // How it looks
 
-const DARK = {
-  black: "#2b3533", red: "#ff8f85", green: "#6bcf87", yellow: "#e6b35a", blue: "#8fb4ff", magenta: "#dba0f0",
-  cyan: "#5ccbc2", white: "#d5dcd9", brightBlack: "#8a9692", brightRed: "#ffb1aa", brightGreen: "#97e2ab",
-  brightYellow: "#f2cf8f", brightBlue: "#b4cdff", brightMagenta: "#ebc4f8", brightCyan: "#86ddd6", brightWhite: "#ffffff",
-};
-const LIGHT = {
-  black: "#17201e", red: "#b3261e", green: "#1a7336", yellow: "#8f5b00", blue: "#2456b8", magenta: "#8a2c9e",
-  cyan: "#0b6b6b", white: "#6a7571", brightBlack: "#55605c", brightRed: "#c9372c", brightGreen: "#23813f",
-  brightYellow: "#9a6700", brightBlue: "#3568d4", brightMagenta: "#9c3db0", brightCyan: "#0f7d7d", brightWhite: "#17201e",
-};
-const darkness = matchMedia("(prefers-color-scheme: dark)");
-
-function theme() {
-  const own = getComputedStyle(document.documentElement);
-  const value = (name) => own.getPropertyValue(name).trim();
-  return {
-    ...(darkness.matches ? DARK : LIGHT),
-    background: value("--surface"), foreground: value("--text"), cursor: value("--accent"),
-    cursorAccent: value("--surface"), selectionBackground: darkness.matches ? "#2d5653" : "#b9dedb",
-  };
-}
-
-const narrow = matchMedia("(max-width: 640px)");
-const terminal = new Terminal({
-  fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
-  fontSize: narrow.matches ? 12 : 14,
-  lineHeight: 1.15,
-  scrollback: 10000,
-  theme: theme(),
-  minimumContrastRatio: 4.5,
-  screenReaderMode: stored("reader") === "on",
-});
+const { copy, darkness, keep, names, settings, theme, typists } = window.terminalLook;
+const terminal = new Terminal(settings());
 const fit = new FitAddon.FitAddon();
 terminal.loadAddon(fit);
 terminal.loadAddon(new WebLinksAddon.WebLinksAddon((event, address) => {
@@ -94,14 +40,6 @@ terminal.open(place);
 fit.fit();
 darkness.addEventListener("change", () => { terminal.options.theme = theme(); });
 new ResizeObserver(() => requestAnimationFrame(() => fit.fit())).observe(place);
-
-function stored(name) {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
 
 // The connection
 
@@ -176,6 +114,7 @@ function heard(message) {
     case "open":
       state = "open";
       openedAt = Date.now();
+      if (shareButton) shareButton.disabled = false;
       fresh = true;
       filling = true;
       filledAt = shownAt = Date.now();
@@ -184,6 +123,12 @@ function heard(message) {
       return false;
     case "list":
       list(message.open);
+      return false;
+    case "shared":
+      shared(message);
+      return false;
+    case "unshared":
+      unshared(message.why);
       return false;
     case "taken":
       onItsWay -= message.bytes;
@@ -212,6 +157,8 @@ function heard(message) {
 /** The person has to say when it goes on. */
 function over(words, button) {
   state = "over";
+  unshared();
+  if (shareButton) shareButton.disabled = true;
   tell(words, button);
   if (button && place.contains(document.activeElement)) againButton.focus();
 }
@@ -328,24 +275,13 @@ terminal.attachCustomKeyEventHandler((event) => {
     return false;
   }
   if (event.code === "KeyC") {
-    if (event.type === "keydown") copy();
+    if (event.type === "keydown") copy(terminal);
     event.preventDefault();
     return false;
   }
   // The browser pastes by itself.
   return event.code !== "KeyV";
 });
-
-async function copy() {
-  const text = terminal.getSelection();
-  if (!text) return;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Browsers keep the clipboard from pages without TLS, but not from what they call an old way.
-    document.execCommand("copy");
-  }
-}
 
 // Keys that a phone does not have
 
@@ -391,16 +327,81 @@ function list(open) {
   document.getElementById("new").href = `${path}?n=${free}`;
 }
 
-const reader = document.getElementById("reader");
-reader.checked = terminal.options.screenReaderMode;
-reader.addEventListener("change", () => {
-  terminal.options.screenReaderMode = reader.checked;
-  try {
-    localStorage.setItem("reader", reader.checked ? "on" : "off");
-  } catch {
-    // It holds for this page then.
-  }
+keep(document.getElementById("reader"), terminal);
+
+// Those who watch
+
+/** Not there for a guest of the VM. */
+const shareButton = document.getElementById("share");
+const sharing = document.getElementById("sharing");
+const audience = document.getElementById("audience");
+const right = document.getElementById("right");
+let watched;
+let typing = [];
+
+const follow = typists((people) => {
+  typing = people;
+  tellAudience();
 });
+
+function openSharing(open) {
+  sharing.hidden = !open;
+  shareButton.setAttribute("aria-expanded", String(open));
+}
+
+/** Says at all times who watches, but only what is new, since a screen reader reads it out. */
+function tellAudience() {
+  let words = "";
+  if (watched) {
+    const people = watched.watchers.map(({ name }) => name);
+    const may = watched.typing ? "Shared, and those who watch may type." : "Shared, read-only.";
+    const who = people.length ? `${names(people)} ${new Set(people).size > 1 ? "watch" : "watches"}.` : "Nobody watches yet.";
+    const types = typing.length ? ` ${names(typing)} ${typing.length > 1 ? "type" : "types"}.` : "";
+    words = `${may} ${who}${types}`;
+  }
+  if (audience.textContent !== words) audience.textContent = words;
+  audience.hidden = !watched;
+}
+
+function shared(message) {
+  const first = !watched;
+  watched = message;
+  document.getElementById("link").textContent = message.link;
+  right.value = message.typing ? "type" : "read";
+  sharing.classList.toggle("is-shared", true);
+  document.getElementById("refused").textContent = "";
+  if (shareButton) shareButton.textContent = "Shared";
+  follow(message.watchers);
+  if (first && document.activeElement === document.getElementById("begin")) {
+    document.querySelector("#sharing [data-copy]").focus();
+  }
+}
+
+function unshared(why) {
+  watched = undefined;
+  typing = [];
+  sharing.classList.toggle("is-shared", false);
+  document.getElementById("refused").textContent = why ?? "";
+  if (shareButton) shareButton.textContent = "Share";
+  tellAudience();
+}
+
+shareButton?.addEventListener("click", () => {
+  openSharing(sharing.hidden);
+  if (!sharing.hidden) right.focus();
+});
+sharing.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  openSharing(false);
+  shareButton.focus();
+});
+document.getElementById("begin").addEventListener("click", () => say({ is: "share", typing: right.value === "type" }));
+document.getElementById("end").addEventListener("click", () => {
+  say({ is: "unshare" });
+  openSharing(false);
+  terminal.focus();
+});
+right.addEventListener("change", () => { if (watched) say({ is: "share", typing: right.value === "type" }); });
 
 connect(false);
 terminal.focus();

@@ -12,7 +12,7 @@ use berth_control::{
 use berth_engine::{EngineError, Usage, VmSpec};
 use berth_model::{AccountName, Domains, Secret, TeamName, VmName};
 use berth_store::Store;
-use berth_testkit::{FakeEngine, Verb};
+use berth_testkit::{FakeEngine, Service, Sshd, Verb};
 use berth_web::{Site, serve, website};
 use ssh_key::{Algorithm, PrivateKey};
 use time::OffsetDateTime;
@@ -53,6 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("reset: {}", host.make_link(&alice, LinkFor::Reset).await?.expose());
     let invitation = Invitation { name: None, role: Role::Member, note: "dave@example.com".into() };
     println!("invitation: {}", host.invite(invitation).await?.1.expose());
+    demo.listen().await?;
     let connected = demo.connect().await?;
     let site = Site {
         domains,
@@ -156,6 +157,20 @@ impl Demo {
         drop((end, open));
         tokio::time::resume();
         let _ = held.await;
+        Ok(())
+    }
+
+    /// alice's first VM has an sshd, which echoes.
+    async fn listen(&self) -> Result<(), Box<dyn Error>> {
+        let row = self.store.vm(&"vm-0.alice.koding".parse()?).await?.ok_or("it was just made")?;
+        let guest = self.engine.clone();
+        let sshd =
+            Sshd::new(row.host_key.expose(), move || guest.authorized_keys(&row.id).unwrap_or_default());
+        let service = Service::new(move |stream| {
+            let sshd = sshd.clone();
+            async move { sshd.serve(stream).await }
+        });
+        self.engine.serve(22, service);
         Ok(())
     }
 

@@ -40,6 +40,41 @@ async function addPasskey(page) {
   await Promise.all([page.waitForNavigation(), page.click("#passkeys ~ table a")]);
 }
 
+/** The link of the terminal that was shared last, and who else has a page open. */
+let link;
+const others = [];
+
+/** Shares the terminal of this page, and has bob watch it where he is to. */
+async function share(page, right, watch) {
+  await page.waitForSelector("#share:not(:disabled)");
+  await page.click("#share");
+  await page.select("#right", right);
+  await page.click("#begin");
+  await page.waitForSelector(".is-shared");
+  link = await page.$eval("#link", (code) => code.textContent);
+  if (!watch) {
+    // The terminal stays shared while its owner looks at other pages.
+    const stays = await page.browserContext().newPage();
+    others.push(stays);
+    await stays.goto(page.url());
+    await page.bringToFront();
+    return;
+  }
+  const his = await people.get("bob").browserContext().newPage();
+  others.push(his);
+  await his.goto(link);
+  await watch(his);
+  await his.keyboard.type("hello");
+  await page.bringToFront();
+  await page.waitForFunction(() => document.getElementById("audience").textContent.includes("types"));
+}
+
+/** Watches by the link whose page is open. */
+async function watchIt(page) {
+  await page.click("#watch");
+  await page.waitForFunction(() => document.getElementById("status").textContent === "");
+}
+
 const PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
 
 /** Every page: its name, who looks, where it is, and what is done there first. */
@@ -71,6 +106,11 @@ const PAGES = (said) => [
   ["vm-port-wrong", "alice", "/vms/vm-0", (page) => send(page, "#ports form.form", { port: "22" })],
   ["vm-remove", "alice", "/vms/vm-0/remove"],
   ["terminal", "alice", "/vms/vm-0/terminal"],
+  ["terminal-shared", "alice", "/vms/vm-0/terminal?n=3", (page) => share(page, "read")],
+  ["watch", "bob", () => link],
+  ["watch-now", "bob", () => link, watchIt],
+  ["terminal-watched", "alice", "/vms/vm-0/terminal?n=1", (page) => share(page, "type", watchIt)],
+  ["watch-gone", "bob", "/watch/0000000000000000000000000000000000000000000"],
   ["vm-until-wrong", "alice", "/vms/vm-0", (page) => send(page, 'form[action$="/snooze"].with-button', { until: "2020-01-01T00:00" })],
   ["account", "alice", "/account"],
   ["account-oidc-wrong", "alice", "/account", (page) => send(page, 'form[action="/account/oidc"]', {})],
@@ -121,6 +161,7 @@ const ALL_VIEWS = [
 const VIEWS = process.argv.includes("--quick") ? ALL_VIEWS.slice(0, 2) : ALL_VIEWS;
 
 const findings = [];
+const people = new Map();
 
 /** An error of the server is an answer like any other; only what the page itself does wrong is told. */
 function listen(page, name) {
@@ -132,7 +173,9 @@ function listen(page, name) {
 }
 
 async function look(page, [name, , path, act], base) {
-  await page.goto(new URL(path, base).href, { waitUntil: "load" });
+  await page.bringToFront();
+  const asked = typeof path === "function" ? path() : path;
+  await page.goto(new URL(asked, base).href, { waitUntil: "load" });
   if (act) await act(page);
   await new Promise((resolve) => setTimeout(resolve, 150));
   for (const [view, width, height, scheme] of VIEWS) {
@@ -154,7 +197,6 @@ async function look(page, [name, , path, act], base) {
 const { said, end } = await demo();
 if (pictures) mkdirSync(pictures, { recursive: true });
 const browser = await puppeteer.launch(BROWSER);
-const people = new Map();
 for (const entry of PAGES(said)) {
   const [name, who] = entry;
   if (!name.startsWith(only)) continue;

@@ -22,9 +22,17 @@ include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
 /// Those of every page but the terminal.
 pub(crate) const COMMON: [&Asset; 6] = [&STYLE, &SCRIPT, &PASSKEY, &HTMX, &HX_SSE, &ICON];
-/// Those of the terminal's page alone.
-pub(crate) const TERMINAL: [&Asset; 6] =
-    [&TERMINAL_STYLE, &TERMINAL_SCRIPT, &XTERM_STYLE, &XTERM, &XTERM_FIT, &XTERM_WEB_LINKS];
+/// Those of the pages of terminals alone.
+pub(crate) const TERMINAL: [&Asset; 8] = [
+    &TERMINAL_STYLE,
+    &TERMINAL_LOOK,
+    &TERMINAL_SCRIPT,
+    &WATCH_SCRIPT,
+    &XTERM_STYLE,
+    &XTERM,
+    &XTERM_FIT,
+    &XTERM_WEB_LINKS,
+];
 
 impl Asset {
     /// The smallest form that the client takes.

@@ -79,6 +79,8 @@ pub(crate) struct Website {
     streams: Slots,
     /// Terminals.
     terminals: Slots,
+    /// Terminals of others that are watched.
+    watched: Slots,
     /// Requests of programs.
     calls: Slots,
     metrics: Metrics,
@@ -98,9 +100,21 @@ pub fn website(site: Site, control: Arc<Control>, stop: CancellationToken) -> Ro
     let secure = control.settings().website.starts_with("https://");
     let (streams, calls) = (Slots::new(live::MAX_STREAMS), Slots::new(api::gate::MAX_UNDER_WAY));
     let terminals = Slots::new(terminal::MAX_TERMINALS);
+    let watched = Slots::new(terminal::watch::MAX_WATCHED);
     let (metrics, visits) = (Metrics::new(&control), Room::default());
-    let website =
-        Arc::new(Website { site, control, secure, streams, terminals, calls, metrics, visits, names, stop });
+    let website = Arc::new(Website {
+        site,
+        control,
+        secure,
+        streams,
+        terminals,
+        watched,
+        calls,
+        metrics,
+        visits,
+        names,
+        stop,
+    });
     routes::built(&website)
         .layer(middleware::from_fn(headers::add))
         .layer(middleware::from_fn_with_state(website, host::dispatch))

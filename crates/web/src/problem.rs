@@ -80,6 +80,15 @@ impl Problem {
         )
     }
 
+    /// A link to watch a terminal that leads to nothing (any more).
+    pub(crate) fn not_shared() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "This link does not work any more.",
+            "It worked for as long as the terminal was shared. Ask whoever gave it to you for another one.",
+        )
+    }
+
     pub(crate) fn too_large(most: usize) -> Self {
         let what = format!("That is more than {} KiB, too much for this.", most / 1024);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, what, "Nothing was done. Send less.")

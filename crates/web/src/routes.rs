@@ -195,6 +195,8 @@ pub(crate) fn table() -> Vec<Row> {
         form("/vms/{vm}/remove", Member, SHORT, vm::remove),
         page("/vms/{vm}/terminal", Member, pages::terminal::show),
         socket("/vms/{vm}/terminal/open", Member, terminal::open),
+        page("/watch/{link}", Member, pages::watch::show),
+        socket("/watch/{link}/open", Member, terminal::watch::open),
         page("/account", Member, account::show),
         form("/account/password", Member, SHORT, account::set_password),
         page("/account/confirm", Member, confirm::show),

@@ -1,9 +1,11 @@
 # A browser that is nothing but a terminal: logs in by a link and carries the terminal of vm-0 between its own one and the
-# website, as the page does. What the website says is printed in brackets.
-# Arguments: the link, the number of the terminal.
+# website, as the page does. What the website says is printed in brackets. What is typed after a Ctrl-] up to the end of
+# the line is what the page says itself.
+# Arguments: the link, and the number of the terminal, or the path of a link to watch one.
 import base64, http.client, json, os, re, select, socket, struct, sys, termios, tty, urllib.parse
 
-link, number = sys.argv[1], sys.argv[2]
+link, which = sys.argv[1], sys.argv[2]
+opened = which + "/open" if which.startswith("/") else f"/vms/vm-0/terminal/open?n={which}"
 site = urllib.parse.urlsplit(link)
 host = site.netloc
 cookies = {}
@@ -33,7 +35,7 @@ key = base64.b64encode(os.urandom(16)).decode()
 cookie = "; ".join(f"{k}={v}" for k, v in cookies.items())
 stream.sendall(
     (
-        f"GET /vms/vm-0/terminal/open?n={number} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nCookie: {cookie}\r\n"
+        f"GET {opened} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nCookie: {cookie}\r\n"
         f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
 )
@@ -83,7 +85,12 @@ try:
             typed = os.read(0, 4096)
             if not typed:
                 break
-            send(2, typed)
+            if typed[0] == 0x1D:
+                while not typed.endswith(b"\r"):
+                    typed += os.read(0, 4096)
+                say(json.loads(typed[1:]))
+            else:
+                send(2, typed)
         if stream in ready:
             came = stream.recv(65536)
             if not came:
@@ -95,9 +102,13 @@ try:
                 say({"is": "drawn", "bytes": len(data)})
             elif kind == 1:
                 word = json.loads(data)
-                if word["is"] not in ("taken", "list", "progress"):
+                if word["is"] in ("shared", "watching"):
+                    names = ",".join(watcher["name"] for watcher in word["watchers"])
+                    may = "typing" if word["typing"] else "read-only"
+                    os.write(1, f"[{word['is']} {word.get('link', word.get('by'))} {may} {names}]".encode())
+                elif word["is"] not in ("taken", "list", "progress"):
                     os.write(1, f"[{word['is']}]".encode())
-                over = word["is"] in ("exit", "lost", "failed", "logged_out", "restarting")
+                over = word["is"] in ("exit", "lost", "failed", "logged_out", "restarting", "over")
             elif kind == 9:
                 send(10, data)
             elif kind == 8:

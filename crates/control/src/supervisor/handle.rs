@@ -75,6 +75,13 @@ impl Handle {
         self.state.borrow().clone()
     }
 
+    /// Waits until it is in a state for which this holds; an error where there is no such VM any more.
+    pub(crate) async fn reaches(&self, holds: impl FnMut(&State) -> bool) -> Result<(), ()> {
+        let mut state = self.state.clone();
+        let reached = state.wait_for(holds).await;
+        reached.map(drop).map_err(drop)
+    }
+
     /// What a person is told that it is doing.
     pub(crate) fn status(&self) -> Status {
         status(&self.state.borrow())

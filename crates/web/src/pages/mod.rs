@@ -22,3 +22,4 @@ pub(crate) mod team;
 pub(crate) mod terminal;
 pub(crate) mod tokens;
 pub(crate) mod vm;
+pub(crate) mod watch;

@@ -22,6 +22,8 @@ struct Page {
     page: String,
     path: String,
     number: u8,
+    /// Others may be let watch.
+    own: bool,
 }
 
 pub(crate) async fn show(member: Member, Named(asked): Named, query: Query) -> Result<Response, Problem> {
@@ -32,6 +34,7 @@ pub(crate) async fn show(member: Member, Named(asked): Named, query: Query) -> R
         frame: Frame::new(&member.visitor, Here::Elsewhere).still(),
         page: vm.page(),
         path: format!("/vms/{label}/terminal"),
+        own: matches!(vm, EnterableVm::Own(_)),
         label,
         number: number(&query),
     };

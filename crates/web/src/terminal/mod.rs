@@ -11,10 +11,15 @@
 //! Memory: what the page has not drawn is counted, and above a bound the VM is not read any more; what the page types
 //! is counted in the same way ([`relay`]). Sleep: nothing is sent into the VM that nobody typed, so an open terminal is
 //! no reason to be awake, and it is still there after the sleep.
+//!
+//! Others watch by connections of their own ([`watch`]); the owner's page is told who does ([`audience`]).
 
+mod audience;
 mod browser;
 mod relay;
+mod screen;
 mod shell;
+pub(crate) mod watch;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +37,7 @@ use berth_vm_ssh::Size;
 use tokio::{sync::mpsc, time::timeout};
 
 use self::{
+    audience::Audience,
     browser::{Browser, Gone},
     shell::{Asked, Shell},
     wire::{FromPage, MAX_MESSAGE, ToPage},
@@ -70,11 +76,15 @@ pub(crate) async fn open(
     let upgrade = upgrade.map_err(|_| Problem::no_socket())?;
     let slot = website.terminals.open(member.account());
     let terminal = Terminal { number: number(&query), website, member, vm, label, slot };
-    Ok(upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .write_buffer_size(0)
-        .on_upgrade(|socket| terminal.run(socket)))
+    Ok(upgraded(upgrade, |socket| terminal.run(socket)))
+}
+
+/// Goes on over the WebSocket, with our bounds.
+fn upgraded<F: Future<Output = ()> + Send + 'static>(
+    upgrade: WebSocketUpgrade,
+    then: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Response {
+    upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).write_buffer_size(0).on_upgrade(then)
 }
 
 struct Terminal {
@@ -137,10 +147,13 @@ impl Terminal {
         };
         browser.say(&ToPage::Open { vm: self.label.clone(), number: self.number }).await?;
         let entry = shell.entry.clone();
+        let page = self.member.acting.terminal_page(&self.member.login, &entry, self.number);
+        let mut audience = Audience::new(page, self.number);
+        audience.resized(columns, rows);
         tokio::select! {
             biased;
             () = entry.ended() => Ok(ToPage::Failed { why: self.not_shared(), again: false }),
-            word = relay::relay(browser, &mut shell, size) => Ok(word?),
+            word = relay::relay(browser, &mut shell, size, &mut audience) => Ok(word?),
         }
     }
 

@@ -13,27 +13,28 @@ use bytes::Bytes;
 use futures::{FutureExt, Sink, Stream, future::BoxFuture};
 
 use super::{
+    audience::Audience,
     browser::{Browser, Gone},
     shell::{self, Shell},
     wire::{FromPage, SHOWN_WINDOW, TYPED_WINDOW, ToPage},
 };
 
 /// What is on its way into the VM.
-enum Work {
+pub(crate) enum Work {
     Typed(Bytes),
     Size(Size),
 }
 
 /// What has been typed and not yet sent.
 #[derive(Default)]
-struct Queue {
+pub(crate) struct Queue {
     work: VecDeque<Work>,
     bytes: usize,
 }
 
 impl Queue {
     /// A page that sends more than it may is none of ours.
-    fn typed(&mut self, data: Bytes) -> Result<(), Gone> {
+    pub(crate) fn typed(&mut self, data: Bytes) -> Result<(), Gone> {
         self.bytes += data.len();
         if self.bytes > TYPED_WINDOW {
             return Err(Gone);
@@ -45,12 +46,27 @@ impl Queue {
     }
 
     /// Of sizes that wait only the last one matters.
-    fn resized(&mut self, size: Size) {
+    pub(crate) fn resized(&mut self, size: Size) {
         if let Some(Work::Size(last)) = self.work.back_mut() {
             *last = size;
         } else {
             self.work.push_back(Work::Size(size));
         }
+    }
+
+    /// What goes next. It counts until it was [`Queue::taken`].
+    pub(crate) fn next(&mut self) -> Option<Work> {
+        self.work.pop_front()
+    }
+
+    /// How many there are that were not taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// So many bytes are gone.
+    pub(crate) fn taken(&mut self, bytes: usize) {
+        self.bytes -= bytes;
     }
 }
 
@@ -59,6 +75,7 @@ pub(crate) async fn relay<S, E>(
     browser: &mut Browser<S>,
     shell: &mut Shell,
     size: Size,
+    audience: &mut Audience,
 ) -> Result<ToPage, Gone>
 where
     S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
@@ -70,12 +87,20 @@ where
     let mut working: Option<BoxFuture<'_, usize>> = None;
     loop {
         if working.is_none() {
-            working = queue.work.pop_front().map(|work| carried(input, work).boxed());
+            working = queue.next().map(|work| carried(input, work).boxed());
         }
         tokio::select! {
             said = browser.next() => match said? {
                 FromPage::Typed(data) => queue.typed(data)?,
-                FromPage::Size { columns, rows } => queue.resized(Size::new(columns, rows)),
+                FromPage::Size { columns, rows } => {
+                    queue.resized(Size::new(columns, rows));
+                    audience.resized(columns, rows);
+                }
+                FromPage::Share { typing } => {
+                    audience.wanted(typing);
+                    listing = shell::list(connection).boxed().fuse();
+                }
+                FromPage::Unshare => audience.unshare(),
                 FromPage::Drawn { bytes } if bytes <= undrawn => undrawn -= bytes,
                 FromPage::Wake => {}
                 FromPage::Drawn { .. } | FromPage::Open { .. } => return Err(Gone),
@@ -87,22 +112,34 @@ where
                 }
                 Some(Event::Exit(status)) => exit = Some(Some(status)),
                 Some(Event::Signal(_)) => exit = Some(None),
-                None => return Ok(exit.map_or(ToPage::Lost, |status| ToPage::Exit { status })),
+                None => {
+                    if exit.is_some() {
+                        audience.shell_ended();
+                    }
+                    return Ok(exit.map_or(ToPage::Lost, |status| ToPage::Exit { status }));
+                }
             },
             bytes = async { working.as_mut().expect("there is some").await }, if working.is_some() => {
                 working = None;
-                queue.bytes -= bytes;
+                queue.taken(bytes);
                 if bytes > 0 {
                     browser.say(&ToPage::Taken { bytes }).await?;
                 }
             }
-            open = &mut listing => browser.say(&ToPage::List { open }).await?,
+            open = &mut listing => {
+                if let Some(word) = audience.found(&open).await {
+                    browser.say(&word).await?;
+                }
+                let open = open.iter().map(|listed| listed.number).collect();
+                browser.say(&ToPage::List { open }).await?;
+            }
+            word = audience.changed() => browser.say(&word).await?,
         }
     }
 }
 
 /// Sends one thing, and tells how many bytes of the queue it was. Where the connection has ended, its output says so.
-async fn carried(input: &Input, work: Work) -> usize {
+pub(crate) async fn carried(input: &Input, work: Work) -> usize {
     match work {
         Work::Typed(data) => {
             let bytes = data.len();

@@ -2,7 +2,7 @@
 //! text with one of these in it.
 
 use axum::extract::ws::Message;
-use berth_control::{Progress, Status};
+use berth_control::{Progress, Status, WatcherInfo};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,10 @@ pub(crate) enum FromPage {
     Drawn { bytes: usize },
     /// Somebody pressed a key while the VM did not run.
     Wake,
+    /// Others may watch, and type or not; also for those who watch already.
+    Share { typing: bool },
+    /// Nobody may watch any more.
+    Unshare,
     /// What was typed.
     #[serde(skip)]
     Typed(Bytes),
@@ -44,6 +48,16 @@ pub(crate) enum ToPage {
     Open { vm: String, number: u8 },
     /// The numbers of the terminals that are open in the VM.
     List { open: Vec<u8> },
+    /// Others may watch, by this link; told again when something of it changes.
+    Shared { link: String, typing: bool, watchers: Vec<Onlooker> },
+    /// Nobody may watch (any more); why, where that was not asked for.
+    Unshared { why: Option<String> },
+    /// For who watches: whose terminal it is, how large it is, whether they may type; told again when something changes.
+    Watching { by: String, typing: bool, columns: u16, rows: u16, watchers: Vec<Onlooker> },
+    /// For who watches: nothing is to be seen before the owner's page is back.
+    Away { by: String },
+    /// For who watches: it is over. The last word.
+    Over { why: String },
     /// So many more bytes of what was typed are on their way.
     Taken { bytes: usize },
     /// The shell has ended. The last word.
@@ -56,6 +70,20 @@ pub(crate) enum ToPage {
     LoggedOut,
     /// The server stops, and is back soon. The last word.
     Restarting,
+}
+
+/// Somebody who watches, as pages are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Onlooker {
+    pub(crate) name: String,
+    /// Grows while they type.
+    pub(crate) typed: u64,
+}
+
+impl From<WatcherInfo> for Onlooker {
+    fn from(info: WatcherInfo) -> Self {
+        Self { name: info.account.to_string(), typed: info.typed }
+    }
 }
 
 impl FromPage {

@@ -21,5 +21,6 @@ mod sites_streams;
 mod terminal;
 mod tls;
 mod vm;
+mod watching;
 mod weight;
 mod world;

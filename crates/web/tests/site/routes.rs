@@ -77,6 +77,8 @@ GET /vms/{vm}/remove | Member | reads
 GET /vms/{vm}/resize | Member | reads
 GET /vms/{vm}/terminal | Member | reads
 GET /vms/{vm}/terminal/open | Member | own WebSocket
+GET /watch/{link} | Member | reads
+GET /watch/{link}/open | Member | own WebSocket
 POST /account/confirm | Member | own form
 POST /account/confirm/passkey | Member | own form
 POST /account/keys | Member | own form
@@ -332,12 +334,19 @@ async fn every_page_keeps_to_the_policy_and_has_its_tokens() {
 fn is_page(path: &str) -> bool {
     let data = path.starts_with("/live") || path.starts_with("/assets") || path.starts_with("/api/");
     let data = data || path.ends_with("/options") || path == "/metrics";
-    let elsewhere =
-        ["/healthz", "/log-in", "/log-in/oidc", "/link/1", "/vms/vm-0/boot", "/account/passkeys/1"];
+    let elsewhere = [
+        "/healthz",
+        "/log-in",
+        "/log-in/oidc",
+        "/link/1",
+        "/vms/vm-0/boot",
+        "/account/passkeys/1",
+        "/watch/{link}",
+    ];
     !data && !elsewhere.contains(&path)
 }
 
-fn keeps_to_the_policy(body: &str, path: &str) {
+pub(crate) fn keeps_to_the_policy(body: &str, path: &str) {
     for inline in ["style=", "<style", " onclick", " onload", "javascript:", "hx-on"] {
         assert!(!body.contains(inline), "{path} has {inline}");
     }

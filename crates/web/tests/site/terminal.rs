@@ -23,20 +23,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::world::{Browser, World, account};
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// What the server may have sent beyond what was drawn: one packet of the VM's.
 const SHOWN: usize = 256 * 1024 + 32 * 1024;
 
-struct Terminals {
-    world: World,
-    engine: FakeEngine,
+pub(crate) struct Terminals {
+    pub(crate) world: World,
+    pub(crate) engine: FakeEngine,
     address: std::net::SocketAddr,
-    sshd: Sshd,
+    pub(crate) sshd: Sshd,
 }
 
 impl Terminals {
     /// The world's site on a socket, and an sshd in alice's VM, which is off.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (world, _) = World::new().await.operated().await;
         let engine = world.engine.clone();
         let vm = world.control.vms(Some(&account("alice"))).await.unwrap().remove(0).name;
@@ -60,7 +60,7 @@ impl Terminals {
         Self { world, engine, address, sshd }
     }
 
-    fn request(&self, browser: &Browser, path: &str, origins: &[&str]) -> Request<()> {
+    pub(crate) fn request(&self, browser: &Browser, path: &str, origins: &[&str]) -> Request<()> {
         let mut request = format!("ws://koding.com{path}").into_client_request().unwrap();
         let cookies: Vec<_> = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         request.headers_mut().insert("cookie", cookies.join("; ").parse().unwrap());
@@ -70,18 +70,18 @@ impl Terminals {
         request
     }
 
-    async fn ask(&self, request: Request<()>) -> Result<WebSocketStream<TcpStream>, Error> {
+    pub(crate) async fn ask(&self, request: Request<()>) -> Result<WebSocketStream<TcpStream>, Error> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         client_async(request, stream).await.map(|(socket, _)| socket)
     }
 
-    async fn open(&self, browser: &Browser, query: &str) -> Page {
+    pub(crate) async fn open(&self, browser: &Browser, query: &str) -> Page {
         let path = format!("/vms/vm-0/terminal/open{query}");
         Page(self.ask(self.request(browser, &path, &["https://koding.com"])).await.unwrap())
     }
 
     /// With a shell that runs.
-    async fn opened(&self, browser: &Browser) -> Page {
+    pub(crate) async fn opened(&self, browser: &Browser) -> Page {
         let mut page = self.open(browser, "").await;
         page.begin(false).await;
         page.until("open").await;
@@ -89,23 +89,23 @@ impl Terminals {
     }
 }
 
-struct Page(WebSocketStream<TcpStream>);
+pub(crate) struct Page(pub(crate) WebSocketStream<TcpStream>);
 
 impl Page {
-    async fn say(&mut self, word: Value) {
+    pub(crate) async fn say(&mut self, word: Value) {
         self.0.send(Message::text(word.to_string())).await.unwrap();
     }
 
-    async fn begin(&mut self, again: bool) {
+    pub(crate) async fn begin(&mut self, again: bool) {
         self.say(json!({ "is": "open", "columns": 80, "rows": 24, "again": again })).await;
     }
 
-    async fn write(&mut self, data: &[u8]) {
+    pub(crate) async fn write(&mut self, data: &[u8]) {
         self.0.send(Message::Binary(Bytes::copy_from_slice(data))).await.unwrap();
     }
 
     /// The next message that is no ping; `None` at the end.
-    async fn next(&mut self) -> Option<Message> {
+    pub(crate) async fn next(&mut self) -> Option<Message> {
         loop {
             match timeout(SOON, self.0.next()).await.expect("something comes soon")? {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
@@ -116,7 +116,7 @@ impl Page {
     }
 
     /// What is said next of this, whatever comes before it.
-    async fn until(&mut self, is: &str) -> Value {
+    pub(crate) async fn until(&mut self, is: &str) -> Value {
         loop {
             let message = self.next().await.unwrap_or_else(|| panic!("ended before {is}"));
             if let Message::Text(text) = message {
@@ -129,7 +129,7 @@ impl Page {
     }
 
     /// So many bytes that are shown, or more.
-    async fn shown(&mut self, at_least: usize) -> Vec<u8> {
+    pub(crate) async fn shown(&mut self, at_least: usize) -> Vec<u8> {
         let mut shown = Vec::new();
         while shown.len() < at_least {
             if let Some(Message::Binary(data)) = self.next().await {
@@ -139,7 +139,7 @@ impl Page {
         shown
     }
 
-    async fn is_over(&mut self) -> bool {
+    pub(crate) async fn is_over(&mut self) -> bool {
         while let Some(message) = self.next().await {
             if let Message::Text(_) = message {
                 continue;
