@@ -8,7 +8,7 @@ for purpose in "$@"; do
     case $purpose in
     run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
     build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
-    test) wanted+=" dropbear-bin git iproute2 openssh-server pebble procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
+    test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
         # By their commands: they come from many places, and Debian's npm does not go with another one's nodejs.
         command -v node >/dev/null && command -v npm >/dev/null || wanted+=" nodejs npm"
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || wanted+=" chromium"

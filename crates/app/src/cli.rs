@@ -91,6 +91,24 @@ pub(crate) enum Command {
 pub(crate) enum BenchCommand {
     /// How long a VM takes to a shell, to sleep, to wake and to boot
     Vm(BenchVmArgs),
+    /// The ssh gateway beside OpenSSH's sshd as a jump host: connections, memory, throughput, round trips
+    Gateway(BenchGatewayArgs),
+    /// The gateway that is measured
+    #[command(hide = true)]
+    StandIn {
+        /// A folder with the file key.pub
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchGatewayArgs {
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// A little of everything, to see that it works: the figures say nothing
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +216,7 @@ mod tests {
             "admin audit",
             "admin audit laptop --about alice --by bob --kind log_in --last 2h -n 200",
             "bench vm --json --runs 3 --cold",
+            "bench gateway --json --runs 3 --quick",
             "admin vm rebuild vm-0.alice --keep-home",
             "admin vm rebuild vm-0.alice --discard-home --yes",
             "admin vm resize vm-0.alice --disk 20GiB",
@@ -227,6 +246,7 @@ mod tests {
             "admin account role alice king",
             "admin audit --last never",
             "bench vm --runs 0",
+            "bench gateway --runs 0",
             "bench",
         ] {
             let words = std::iter::once("berth").chain(line.split(' '));

@@ -15,6 +15,7 @@ mod admin;
 mod cli;
 mod command;
 mod config;
+mod files;
 mod https;
 mod known_hosts;
 mod logging;
@@ -60,6 +61,8 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Image(ImageCommand::List) => image::list(&context),
         Command::Admin(command) => admin(&context, command),
         Command::Bench(BenchCommand::Vm(args)) => bench::vm(&context, &args),
+        Command::Bench(BenchCommand::Gateway(args)) => bench::gateway(&context, &args),
+        Command::Bench(BenchCommand::StandIn { dir }) => bench::stand_in(&dir),
         Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -111,7 +114,7 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
 
 /// Help and version are asked for; everything else is a mistake, told as JSON to who wants JSON.
 fn not_understood(mut error: clap::Error) -> ExitCode {
-    hide_the_shim(&mut error);
+    hide_our_own(&mut error);
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
         let message = error.render().to_string();
         Output::new(true).failure(&Failure::new(FailureKind::Usage, message.trim()));
@@ -122,10 +125,11 @@ fn not_understood(mut error: clap::Error) -> ExitCode {
 }
 
 /// Lists of commands in complaints have the hidden one too.
-fn hide_the_shim(error: &mut clap::Error) {
+fn hide_our_own(error: &mut clap::Error) {
     for kind in [ContextKind::ValidSubcommand, ContextKind::SuggestedSubcommand] {
         let Some(ContextValue::Strings(names)) = error.remove(kind) else { continue };
-        let names: Vec<_> = names.into_iter().filter(|name| name != "vm-shim").collect();
+        let names: Vec<_> =
+            names.into_iter().filter(|name| name != "vm-shim" && name != "stand-in").collect();
         if !names.is_empty() {
             error.insert(kind, ContextValue::Strings(names));
         }

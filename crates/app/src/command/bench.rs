@@ -10,31 +10,34 @@
 
 mod client;
 mod figures;
+mod gateway;
 mod machine;
 mod processes;
 mod vm;
 mod world;
 
-use anyhow::Context as _;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::geteuid;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{figures::Figures, world::World};
+use tokio_util::task::TaskTracker;
+
+use self::world::World;
 use super::Context;
 use crate::{
     admin::wire::{Failure, FailureKind},
-    cli::BenchVmArgs,
+    cli::{BenchGatewayArgs, BenchVmArgs},
+    files,
+    output::Table,
 };
 
 /// `berth bench vm`
 pub(crate) fn vm(context: &Context<'_>, args: &BenchVmArgs) -> Result<(), Failure> {
     let config = context.config()?;
-    let broken = |error: anyhow::Error| Failure::new(FailureKind::Unavailable, sentence(&error));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("The threads for this cannot be started")
-        .map_err(broken)?;
-    let measured = runtime.block_on(async {
+    let (machine, figures) = run(async {
         let interrupted = interruption()?;
         if args.cold {
             machine::may_empty_the_page_cache()?;
@@ -48,19 +51,58 @@ pub(crate) fn vm(context: &Context<'_>, args: &BenchVmArgs) -> Result<(), Failur
         let cleared = world.clear().await;
         let figures = measured?;
         cleared.map(|()| figures)
-    });
-    // A question to the server that nobody waits for any more ends with it.
-    runtime.shutdown_background();
-    let (machine, figures) = measured.map_err(broken)?;
-    print(context, &machine, &figures)
+    })?;
+    print(context, &machine, &figures.json(), &figures.table())
 }
 
-fn print(context: &Context<'_>, machine: &str, figures: &Figures) -> Result<(), Failure> {
+/// `berth bench gateway`
+pub(crate) fn gateway(context: &Context<'_>, args: &BenchGatewayArgs) -> Result<(), Failure> {
+    let machine = machine::describe(None);
+    let ratios = run(async {
+        let interrupted = interruption()?;
+        ensure!(geteuid().is_root(), "The memory of sshd is for root to see: run this as root");
+        files::allow_many();
+        let dir = tempfile::Builder::new().prefix("berth-bench.").tempdir()?;
+        let tasks = TaskTracker::new();
+        tokio::select! {
+            measured = gateway::measure(context, dir.path(), args, &tasks) => measured,
+            () = interrupted => Err(anyhow::anyhow!("It was interrupted")),
+        }
+    })?;
+    print(context, &machine, &ratios.json(), &ratios.table())
+}
+
+/// `berth bench stand-in`
+pub(crate) fn stand_in(dir: &Path) -> Result<(), Failure> {
+    files::allow_many();
+    run(gateway::stand_in(dir))
+}
+
+/// Runs it to its end on threads of its own.
+fn run<T>(doing: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+    let broken = |error: anyhow::Error| Failure::new(FailureKind::Unavailable, sentence(&error));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("The threads for this cannot be started")
+        .map_err(broken)?;
+    let done = runtime.block_on(doing);
+    // A question to the server that nobody waits for any more ends with it.
+    runtime.shutdown_background();
+    done.map_err(broken)
+}
+
+fn print<T: Serialize>(
+    context: &Context<'_>,
+    machine: &str,
+    figures: &[T],
+    table: &Table,
+) -> Result<(), Failure> {
     if context.output.is_json() {
-        return context.output.result(&figures.json(), "");
+        return context.output.result(&figures, "");
     }
     context.output.result(&(), &format!("{machine}\n"))?;
-    context.output.table(&(), &figures.table(), "")
+    context.output.table(&(), table, "")
 }
 
 /// Errors of libraries begin in lower case and end without a full stop.

@@ -31,6 +31,7 @@ use crate::{
         wire::{Failure, FailureKind},
     },
     config::Config,
+    files,
     https::Asker,
     known_hosts::{KnownHosts, other_names, reachable},
     logging,
@@ -44,6 +45,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let config = context.config()?;
     let failed = |error: anyhow::Error| Failure::new(FailureKind::Unavailable, format!("{error:#}"));
     logging::start(&config.log).map_err(|error| Failure::new(FailureKind::Invalid, error))?;
+    files::allow_many();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

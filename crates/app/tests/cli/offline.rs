@@ -125,3 +125,27 @@ fn the_account_name_for_a_login() {
     assert_eq!(world.run("admin account name-for root").ok(), "dev\n");
     assert!(world.run("admin account name-for 1").refused().contains("No account name"));
 }
+
+#[test]
+fn the_gateway_is_measured_beside_sshd() {
+    let world = World::new();
+    if !rustix::process::geteuid().is_root() {
+        let told = world.run("bench gateway --quick").refused();
+        assert!(told.contains("as root"), "{told}");
+        return;
+    }
+    let figures = world.json("bench gateway --quick --runs 1");
+    let figures = figures.as_array().unwrap();
+    let of = |metric: &str| {
+        let found = figures.iter().find(|figure| figure["metric"] == metric);
+        found.unwrap_or_else(|| panic!("no {metric} in {figures:#?}"))
+    };
+    for metric in ["connections, 200 clients", "CPU of a connection, 1 client", "download, exec, chacha20"] {
+        let [berth, peer, ratio] =
+            ["berth", "peer", "ratio"].map(|of_whom| of(metric)[of_whom].as_f64().unwrap());
+        assert!(berth > 0.0 && peer > 0.0, "{metric}");
+        assert!((ratio - berth / peer).abs() < 1e-9, "{metric}");
+    }
+    assert_eq!(of("memory of a tunnel, of 20")["peer"], json!(null));
+    assert!(of("memory of a tunnel, of 10")["peer"].as_f64().unwrap() > 100.0, "processes of sshd");
+}

@@ -8,7 +8,7 @@ use super::processes::Process;
 
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 
-/// One line about this machine, and how busy others keep it. The QEMU that runs tells under what.
+/// One line about this machine, and how busy others keep it. Where a QEMU runs, it tells under what.
 pub(super) fn describe(qemu: Option<&Process>) -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = field(&info, "model name").unwrap_or("an unknown CPU");
@@ -18,14 +18,19 @@ pub(super) fn describe(qemu: Option<&Process>) -> String {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = field(&memory, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     let memory = memory.map_or_else(|| "?".to_owned(), |kib| format!("{} GiB", (kib + (1 << 19)) >> 20));
-    let under = match qemu.and_then(accelerator) {
+    let qemu = qemu.map_or_else(String::new, |qemu| format!("; {}", describe_qemu(qemu)));
+    let cores = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
+    format!("{cpu}, {cores}, {memory}{qemu}; load {load} as it begins")
+}
+
+fn describe_qemu(qemu: &Process) -> String {
+    let under = match accelerator(qemu) {
         Some("kvm") => "KVM",
         Some("tcg") => "TCG, without KVM",
         _ => "an unknown accelerator",
     };
-    let version = qemu.and_then(version).unwrap_or_else(|| "an unknown version".into());
-    let cores = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
-    format!("{cpu}, {cores}, {memory}; QEMU {version}, {under}; load {load} as it begins")
+    let version = version(qemu).unwrap_or_else(|| "an unknown version".into());
+    format!("QEMU {version}, {under}")
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -70,6 +75,7 @@ mod tests {
         let qemu = Process { pid: 1, words: words.map(str::to_owned).to_vec() };
         assert_eq!(accelerator(&qemu), Some("tcg"));
         assert_eq!(accelerator(&Process { pid: 1, words: vec!["-accel".into()] }), None);
-        assert!(describe(None).contains(" GiB; QEMU "), "{}", describe(None));
+        assert!(describe(Some(&qemu)).contains(" GiB; QEMU "), "{}", describe(Some(&qemu)));
+        assert!(describe(None).contains(" GiB; load "), "{}", describe(None));
     }
 }

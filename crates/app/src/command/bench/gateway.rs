@@ -1,0 +1,237 @@
+//! What is measured of the gateway, in which order: Berth's and OpenSSH's sshd side by side, run by run.
+//!
+//! ```text
+//!   load (russh, ssh) ──┬──► sshd as a jump host ──┬──► target (echo, source, sink)
+//!                       └──► stand_in: Berth       ┘
+//! ```
+//!
+//! The two gateways are processes of their own, so that what they take is told apart from what their clients take. They
+//! share the machine with them: a figure that is bound by the processor says less of the faster of the two.
+
+mod load;
+mod peer;
+mod ratios;
+mod stand_in;
+mod target;
+
+use std::{path::Path, time::Duration};
+
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use self::{
+    load::{Cipher, Tunnel},
+    peer::Peer,
+    ratios::Whose,
+    target::{HEARD, Target},
+};
+pub(crate) use self::{ratios::Ratios, stand_in::serve as stand_in};
+use crate::{cli::BenchGatewayArgs, command::Context};
+
+/// How much of everything is measured.
+struct Extent {
+    /// Of a run that counts connections.
+    time: Duration,
+    idle: usize,
+    /// Of Berth alone.
+    idle_alone: usize,
+    /// Tunnels that have had traffic, and bytes through each, each way.
+    used: usize,
+    used_bytes: usize,
+    bulk: usize,
+    pings: u32,
+    openssh: u32,
+}
+
+const WHOLE: Extent = Extent {
+    time: Duration::from_secs(3),
+    idle: 1_000,
+    idle_alone: 10_000,
+    used: 20,
+    used_bytes: 64 << 20,
+    bulk: 16 * HEARD,
+    pings: 2_000,
+    openssh: 10,
+};
+
+const QUICK: Extent = Extent {
+    time: Duration::from_millis(100),
+    idle: 10,
+    idle_alone: 20,
+    used: 2,
+    used_bytes: 1 << 20,
+    bulk: HEARD,
+    pings: 20,
+    openssh: 1,
+};
+
+/// So long after the last change memory is looked at.
+const REST: Duration = Duration::from_secs(1);
+
+/// Measures everything, in files below `dir`.
+pub(super) async fn measure(
+    context: &Context<'_>,
+    dir: &Path,
+    args: &BenchGatewayArgs,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Ratios> {
+    let extent = if args.quick { &QUICK } else { &WHOLE };
+    Peer::make_key(dir).await?;
+    let sshd = Peer::sshd(dir).await?;
+    let berth = Peer::berth(dir).await?;
+    let target = Target::open(tasks).await?;
+    let mut bench = Bench { berth, sshd, target, extent, runs: args.runs, ratios: Ratios::default() };
+    let say = |what: &str| context.output.note(&format!("{what}…"));
+    // The first time is not like the others.
+    for peer in [&bench.sshd, &bench.berth] {
+        peer.way.connections(1, extent.time / 10, target.echo).await?;
+    }
+    for clients in [1, 50, 200] {
+        say(&format!("Connections by {clients} at once"));
+        bench.connections(clients).await?;
+    }
+    say("OpenSSH’s client");
+    bench.openssh().await?;
+    say("Round trips");
+    bench.round_trips().await?;
+    for cipher in [Cipher::Aes128Gcm, Cipher::ChaCha20] {
+        for tunnel in [Tunnel::Exec, Tunnel::Forward] {
+            say(&format!("Throughput, {}, {}", name(tunnel), cipher.name()));
+            bench.throughput(tunnel, cipher).await?;
+        }
+    }
+    say("Memory");
+    bench.memory().await?;
+    Ok(bench.ratios)
+}
+
+struct Bench<'a> {
+    berth: Peer,
+    sshd: Peer,
+    target: Target,
+    extent: &'a Extent,
+    runs: u32,
+    ratios: Ratios,
+}
+
+const BOTH: [Whose; 2] = [Whose::Peer, Whose::Berth];
+
+impl Bench<'_> {
+    fn peer(&self, whose: Whose) -> &Peer {
+        match whose {
+            Whose::Berth => &self.berth,
+            Whose::Peer => &self.sshd,
+        }
+    }
+
+    /// Whose turn it is, in the order of all runs.
+    fn turns(&self) -> impl Iterator<Item = Whose> + use<> {
+        (0..self.runs).flat_map(|_| BOTH)
+    }
+
+    async fn connections(&mut self, clients: u32) -> anyhow::Result<()> {
+        let at_once = if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") };
+        for whose in self.turns() {
+            let peer = self.peer(whose);
+            let before = peer.tree()?.cpu();
+            let (rate, made) = peer.way.connections(clients, self.extent.time, self.target.echo).await?;
+            // Processes of sshd are counted when it has seen their end.
+            sleep(REST / 2).await;
+            let took = peer.tree()?.cpu().saturating_sub(before);
+            self.ratios.add(&format!("connections, {at_once}"), "/s", whose, rate);
+            let each = took.as_secs_f64() * 1e3 / f64::from(made.max(1));
+            self.ratios.add(&format!("CPU of a connection, {at_once}"), "ms", whose, each);
+        }
+        Ok(())
+    }
+
+    async fn openssh(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.extent.openssh {
+            for whose in self.turns() {
+                let took = self.peer(whose).way.openssh(self.target.echo).await?;
+                self.ratios.add("ssh -W, to the first byte", "ms", whose, took.as_secs_f64() * 1e3);
+            }
+        }
+        Ok(())
+    }
+
+    async fn round_trips(&mut self) -> anyhow::Result<()> {
+        for whose in self.turns() {
+            let mut open = self.peer(whose).way.open(Tunnel::Forward, self.target.echo).await?;
+            open.take(1).await?;
+            let mut took = vec![];
+            for _ in 0..self.extent.pings {
+                took.push(open.round_trip().await?.as_secs_f64() * 1e6);
+            }
+            took.sort_by(f64::total_cmp);
+            for (metric, percent) in [("round trip of a byte, p50", 50), ("round trip of a byte, p99", 99)] {
+                let at = (took.len() * percent).div_ceil(100).saturating_sub(1);
+                self.ratios.add(metric, "µs", whose, took.get(at).copied().unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    async fn throughput(&mut self, tunnel: Tunnel, cipher: Cipher) -> anyhow::Result<()> {
+        let (bulk, Target { source, sink, .. }) = (self.extent.bulk, self.target);
+        let rate = |took: Duration| bulk as f64 / 1e6 / took.as_secs_f64();
+        for whose in self.turns() {
+            let way = self.peer(whose).way.with(cipher);
+            let down = way.open(tunnel, source).await?.download(bulk).await?;
+            let up = way.open(tunnel, sink).await?.upload(bulk).await?;
+            let of = format!("{}, {}", name(tunnel), cipher.name());
+            self.ratios.add(&format!("download, {of}"), "MB/s", whose, rate(down));
+            self.ratios.add(&format!("upload, {of}"), "MB/s", whose, rate(up));
+        }
+        Ok(())
+    }
+
+    async fn memory(&mut self) -> anyhow::Result<()> {
+        let Extent { idle, idle_alone, used, used_bytes, .. } = *self.extent;
+        for whose in BOTH {
+            self.memory_of(whose, idle, 0, &format!("memory of a tunnel, of {idle}")).await?;
+            let after = format!("memory of a tunnel after {} MB each way, of {used}", used_bytes >> 20);
+            self.memory_of(whose, used, used_bytes, &after).await?;
+        }
+        self.memory_of(Whose::Berth, idle_alone, 0, &format!("memory of a tunnel, of {idle_alone}")).await
+    }
+
+    /// What each of so many tunnels takes when so many bytes went through it both ways and nothing does any more.
+    async fn memory_of(
+        &mut self,
+        whose: Whose,
+        tunnels: usize,
+        bytes: usize,
+        metric: &str,
+    ) -> anyhow::Result<()> {
+        let peer = self.peer(whose);
+        let before = peer.tree()?.memory()?;
+        let mut open = peer.way.idle(tunnels, self.target.echo).await?;
+        for tunnel in &mut open {
+            tunnel.both_ways(bytes).await?;
+        }
+        sleep(REST).await;
+        let after = peer.tree()?.memory()?;
+        drop(open);
+        sleep(REST).await;
+        let each = after.saturating_sub(before) as f64 / tunnels as f64 / 1e3;
+        self.ratios.add(metric, "kB", whose, each);
+        Ok(())
+    }
+}
+
+fn name(tunnel: Tunnel) -> &'static str {
+    match tunnel {
+        Tunnel::Exec => "exec",
+        Tunnel::Forward => "forward",
+    }
+}
+
+impl Cipher {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm => "aes128-gcm",
+            Self::ChaCha20 => "chacha20",
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Berth's gateway as `berth serve` runs it, with a store on disk, before VMs that are ports of the loopback.
+//!
+//! A process of its own, so that what it takes can be told from what its clients take.
+
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    io::Write as _,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use berth_control::{Control, Settings};
+use berth_engine::{
+    About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
+    Usage, VmSpec,
+};
+use berth_gateway::{Gateway, GatewaySettings, HostKey};
+use berth_model::{Domains, VmId};
+use berth_store::Store;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::spawn_blocking,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The member who has a VM here.
+pub(super) const ACCOUNT: &str = "bench";
+/// Their VM, by the name that they would type.
+pub(super) const HOST: &str = "vm-0.bench.main.vm.localhost";
+
+/// Serves until its input ends. Prints its port when it listens. `dir` has the file `key.pub`, and is filled.
+pub(crate) async fn serve(dir: &Path) -> anyhow::Result<()> {
+    let team = "main".parse()?;
+    let store = Store::open(&dir.join("berth.db"), &team).await?;
+    let domains = Domains::new("berth.localhost", "vm.localhost", team)?;
+    let vm = VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 };
+    let settings = Settings::new(domains, vm, "http://berth.localhost".into());
+    let control = Control::open(settings, store, Arc::new(Loopback::default())).await?;
+    let account = ACCOUNT.parse()?;
+    control.add_account(&account).await?;
+    control.add_vm(&account).await?;
+    let key = std::fs::read_to_string(dir.join("key.pub")).context("There is no key.pub")?;
+    control.add_keys(&account, &key, None).await?;
+    let (progress, _nobody) = tokio::sync::mpsc::channel(1);
+    control.start_vm(&HOST.trim_end_matches(".vm.localhost").parse()?, progress).await?;
+
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let port = listener.local_addr()?.port();
+    let settings = GatewaySettings::new("ssh.berth.localhost", port);
+    let host_key = HostKey::load_or_create(&dir.join("host_key"))?;
+    let shutdown = CancellationToken::new();
+    let serving = Gateway::serve(control, vec![listener], host_key, settings, shutdown.clone());
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{port}")?;
+    stdout.flush()?;
+    let alone = spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    tokio::select! {
+        () = serving => {}
+        _ended = alone => {}
+    }
+    Ok(())
+}
+
+/// An engine whose VMs run as soon as they are wanted, and whose ports are the host's own.
+#[derive(Default)]
+struct Loopback(Mutex<BTreeSet<VmId>>);
+
+impl Loopback {
+    fn vms(&self) -> std::sync::MutexGuard<'_, BTreeSet<VmId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn observed(&self, vm: &VmId) -> Observed {
+        if self.vms().contains(vm) { Observed::Running } else { Observed::Missing }
+    }
+}
+
+#[async_trait]
+impl Engine for Loopback {
+    async fn prepare(&self, _: &VmSpec) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn create(&self, vm: &VmId, _: &VmSpec) -> Result<(), EngineError> {
+        self.vms().insert(*vm);
+        Ok(())
+    }
+
+    async fn start(&self, vm: &VmId, _: &VmSpec, _: &Guest) -> Result<(), EngineError> {
+        self.vms().insert(*vm);
+        Ok(())
+    }
+
+    async fn sleep(&self, _: &VmId) -> Result<(), EngineError> {
+        Err(EngineError::InUse)
+    }
+
+    async fn forget_sleep(&self, _: &VmId) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn stop(&self, _: &VmId, _: Duration) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn remove(&self, vm: &VmId) -> Result<(), EngineError> {
+        self.vms().remove(vm);
+        Ok(())
+    }
+
+    async fn rebuild(
+        &self,
+        _: &VmId,
+        _: &VmSpec,
+        _: &Guest,
+        _: Home,
+        _: Duration,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn grow(&self, _: &VmId, _: &VmSpec) -> Result<Grown, EngineError> {
+        Ok(Grown::Now)
+    }
+
+    async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError> {
+        Ok(self.observed(vm))
+    }
+
+    async fn changed(&self, vm: &VmId, known: &Observed) -> Result<Observed, EngineError> {
+        let now = self.observed(vm);
+        if now == *known { pending().await } else { Ok(now) }
+    }
+
+    async fn list(&self) -> Result<Vec<VmId>, EngineError> {
+        Ok(self.vms().iter().copied().collect())
+    }
+
+    async fn set_authorized_keys(
+        &self,
+        _: &VmId,
+        _: &str,
+        _: &[GuestUser],
+        _: &str,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn dial(&self, _: &VmId, port: u16) -> Result<Box<dyn Stream>, EngineError> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let stream = TcpStream::connect(address).await.map_err(|_| EngineError::Refused { port })?;
+        let _no_delay = stream.set_nodelay(true);
+        Ok(Box::new(stream))
+    }
+
+    async fn usage(&self, _: &VmId) -> Result<Usage, EngineError> {
+        Ok(Usage::default())
+    }
+
+    async fn leases(&self, _: &VmId) -> Result<Vec<Lease>, EngineError> {
+        Ok(vec![])
+    }
+
+    async fn listeners(&self, _: &VmId) -> Result<Vec<Listener>, EngineError> {
+        Ok(vec![])
+    }
+
+    async fn tell(&self, _: &VmId, _: &str) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn tidy(&self, _: &VmId) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn room(&self) -> Result<Room, EngineError> {
+        Ok(Room { memory: 1 << 40, memory_free: 1 << 40, disk_free: 1 << 40 })
+    }
+
+    async fn about(&self) -> Result<About, EngineError> {
+        Ok(About { name: "none, for a bench of the gateway".into(), emulated: false })
+    }
+
+    async fn boot_log(&self, _: &VmId) -> Result<String, EngineError> {
+        Ok(String::new())
+    }
+}
