@@ -28,6 +28,14 @@ def by_paramiko():
         with sftp.open("by-paramiko") as file:
             assert file.read() == DATA
         sftp.remove("by-paramiko")
+    channel = client.get_transport().open_session()
+    channel.exec_command("cat >closed-at-once")
+    channel.sendall(DATA)
+    channel.close()
+    _, stdout, _ = client.exec_command(
+        f"for _ in $(seq 100); do test $(wc -c <closed-at-once) = {len(DATA)} && break; sleep 0.1; done; cat closed-at-once; rm closed-at-once"
+    )
+    assert stdout.read() == DATA
     transport = client.get_transport()
     web = transport.open_channel("direct-tcpip", ("127.0.0.1", 80), ("127.0.0.1", 1))
     web.sendall(b"GET / HTTP/1.0\r\n\r\n")

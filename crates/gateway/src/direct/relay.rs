@@ -103,6 +103,8 @@ struct State {
     backlog: Backlog,
     /// The client has said that no more will come.
     ended: bool,
+    /// It has closed the channel. What it said before that is still for the VM, as it is for an sshd.
+    left: bool,
     /// The VM has been told so.
     end_told: bool,
     work: VecDeque<Request>,
@@ -175,22 +177,28 @@ async fn carry(
         match (state.refused, state.closed && telling.is_none()) {
             (Some(what), _) => return End::Refused(what),
             (None, true) => return End::ByVm,
+            (None, false) if state.left && sending.is_none() && asking.is_none() => return End::ByClient,
             (None, false) => {}
         }
         let (high, full) = (state.backlog.is_high(), state.down.is_full());
         place.hold(full);
-        if !high {
+        if !high && !state.left {
             sent = Instant::now();
         }
         if !full {
             told = Instant::now();
         }
         tokio::select! {
-            incoming = reader.next() => match incoming.map(|incoming| state.client_says(incoming)) {
-                Some(Ok(())) => {}
-                Some(Err(Overfull)) => return given_up("its client sends more than it may"),
-                None => return End::ByClient,
-            },
+            incoming = reader.next(), if !state.left => {
+                match incoming.map(|incoming| state.client_says(incoming)) {
+                    Some(Ok(())) => {}
+                    Some(Err(Overfull)) => return given_up("its client sends more than it may"),
+                    None => {
+                        telling = None;
+                        state.client_left();
+                    }
+                }
+            }
             message = from_vm.next(), if !state.closed && !full => state.vm_says(message),
             _ended_where_the_vm_says_so = done(&mut sending) => sent = Instant::now(),
             _the_same = done(&mut asking) => {}
@@ -199,8 +207,8 @@ async fn carry(
                 Err(Gone) => return End::ByClient,
             },
             ask = next_of(&mut asks) => state.asked(ask, place),
-            () = sleep_until(sent + STALLED), if high => {
-                if seat.has_neighbours() {
+            () = sleep_until(sent + STALLED), if high || state.left => {
+                if state.left || seat.has_neighbours() {
                     return given_up("the VM takes nothing");
                 }
                 sent = Instant::now();
@@ -226,6 +234,7 @@ impl State {
         let mut state = Self {
             backlog,
             ended,
+            left: false,
             end_told: false,
             work: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -277,8 +286,15 @@ impl State {
         Ok(())
     }
 
+    /// The client has closed the channel, and is told nothing more.
+    fn client_left(&mut self) {
+        self.left = true;
+        self.down = Down::default();
+    }
+
     fn vm_says(&mut self, message: Option<Message>) {
         match message {
+            Some(message) if self.left && !matches!(message, Message::Granted(_)) => {}
             Some(Message::Data(data)) => self.down.push(Item::Data(data)),
             Some(Message::Extended(stream, data)) => self.down.push(Item::Extended(stream, data)),
             Some(Message::Status(status)) => {
