@@ -138,6 +138,7 @@ async fn a_session_from_log_in_to_exit() {
         world.sshd.seen(),
         [
             "log-in alice",
+            "permits ",
             "env COLORTERM=truecolor",
             "pty xterm-256color 80x24",
             "exec run this",
