@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use berth_engine::Stream;
 use berth_model::{AccountName, Fingerprint, NotPermitted, PublicKey, SITE_PORT, TeamName, VmId, VmName};
 use berth_store::{AuditKind, NewAudit, PortAccess, Role, Scope, SecretHash, StoreError, Way};
 use ssh_key::Certificate;
@@ -23,6 +24,7 @@ use crate::{
     revocation::Revocation,
     sites::{SiteRefusal, SiteVisitor},
     stage::Stage,
+    tether::Tethered,
 };
 
 /// Where sshd listens.
@@ -191,6 +193,17 @@ impl Entry {
     /// Who watches a terminal by it, if that is what it is for.
     pub(crate) fn watcher(&self) -> Option<&AccountName> {
         self.watcher.as_ref()
+    }
+
+    /// What is connected by it: fails once [`Entry::ended`] has come to its end.
+    pub(crate) fn tie(&self, stream: Box<dyn Stream>) -> Box<dyn Stream> {
+        if !self.is_of_guest() {
+            return stream;
+        }
+        Box::new(Tethered::new(stream, || {
+            let entry = self.clone();
+            Box::pin(async move { entry.ended().await })
+        }))
     }
 
     pub(crate) fn id(&self) -> VmId {

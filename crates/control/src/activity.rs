@@ -24,6 +24,7 @@ use berth_engine::Stream;
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
     time::Instant,
 };
 
@@ -57,6 +58,7 @@ const TRANSFER: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Activity {
     clock: Clock,
+    changes: watch::Sender<u64>,
     inner: Mutex<Inner>,
 }
 
@@ -66,11 +68,17 @@ struct Inner {
     connecting: usize,
     open: BTreeMap<u64, Arc<OpenConnection>>,
     opened: u64,
+    /// When last, by a clock that nobody sets.
+    last: Option<Instant>,
 }
 
 impl Activity {
     pub(crate) fn new(clock: Clock, used: Option<Use>) -> Arc<Self> {
-        Arc::new(Self { clock, inner: Mutex::new(Inner { used, ..Inner::default() }) })
+        Arc::new(Self {
+            clock,
+            changes: watch::Sender::new(0),
+            inner: Mutex::new(Inner { used, ..Inner::default() }),
+        })
     }
 
     /// The last use.
@@ -85,10 +93,31 @@ impl Activity {
 
     /// Notes a use, unless there was a later one.
     pub(crate) fn note_at(&self, at: OffsetDateTime, what: UseKind) {
+        // That it was woken changes nothing in it, and a boot ends what there was.
+        if what != UseKind::Started {
+            self.changed();
+        }
         let mut inner = self.lock();
+        inner.last = Some(Instant::now());
         if inner.used.as_ref().is_none_or(|used| used.at <= at) {
             inner.used = Some(Use { at, what });
         }
+    }
+
+    /// Somebody may have changed something in it.
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Counts what may have changed something in it, as far as this server knows: uses but for starts, and what those
+    /// type who count for nothing else.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// For how long no use was noted.
+    pub(crate) fn unused_for(&self) -> Duration {
+        self.lock().last.map_or(Duration::MAX, |last| last.elapsed())
     }
 
     /// Whether somebody is connecting in this moment.
@@ -278,8 +307,9 @@ impl Measured {
     }
 
     fn note_use(&self) {
-        if let Some(what) = &self.what {
-            self.activity.note(what.clone());
+        match &self.what {
+            Some(what) => self.activity.note(what.clone()),
+            None => self.activity.changed(),
         }
     }
 }

@@ -13,14 +13,13 @@ use tokio::{
 use crate::{
     Control,
     access::Entry,
-    activity::Counted,
+    activity::{Counted, Measured},
     error::ConnectError,
     ledger::Record,
     lifecycle::{Refusal, State},
     room::Queued,
     status::{Status, shown},
     supervisor::Handle,
-    tether::Tethered,
 };
 
 /// How often a VM that turns out not to run after all is started again for one connection: a guest that reboots while
@@ -94,6 +93,31 @@ pub(crate) struct Target<'a> {
     pub(crate) counted: Counted,
 }
 
+/// Where an entry leads.
+pub(crate) fn target(entry: &Entry) -> Target<'_> {
+    let target = Target {
+        vm: entry.vm(),
+        id: entry.id(),
+        port: entry.port(),
+        by: entry.account().to_string(),
+        from: entry.from(),
+        if_off: IfOff::Start,
+        event: Some(entry.event()),
+        counted: Counted::AsUse,
+    };
+    match entry.watcher() {
+        // The owner's own connection keeps the VM awake or does not, and those who watch are in the trail by name.
+        Some(watcher) => Target {
+            by: format!("{watcher}, who watches"),
+            if_off: IfOff::Leave,
+            event: None,
+            counted: Counted::No,
+            ..target
+        },
+        None => target,
+    }
+}
+
 impl Control {
     /// Opens a connection to what `entry` allows. A VM that is off is started first, and `progress` is told: nobody has
     /// to listen, and a full channel is skipped.
@@ -109,39 +133,20 @@ impl Control {
         entry: &Entry,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        let target = Target {
-            vm: entry.vm(),
-            id: entry.id(),
-            port: entry.port(),
-            by: entry.account().to_string(),
-            from: entry.from(),
-            if_off: IfOff::Start,
-            event: Some(entry.event()),
-            counted: Counted::AsUse,
-        };
-        let target = match entry.watcher() {
-            // The owner's own connection keeps the VM awake or does not, and those who watch are in the trail by name.
-            Some(watcher) => Target {
-                by: format!("{watcher}, who watches"),
-                if_off: IfOff::Leave,
-                event: None,
-                counted: Counted::No,
-                ..target
-            },
-            None => target,
-        };
-        if !entry.is_of_guest() {
-            return self.connection_to(&target, &progress).await;
-        }
-        let stream = tokio::select! {
+        let target = target(entry);
+        tokio::select! {
             biased;
-            () = entry.ended() => return Err(ConnectError::NotShared { vm: entry.vm().clone() }),
-            stream = self.connection_to(&target, &progress) => stream?,
-        };
-        Ok(Box::new(Tethered::new(stream, || {
-            let entry = entry.clone();
-            Box::pin(async move { entry.ended().await })
-        })))
+            () = entry.ended() => Err(ConnectError::NotShared { vm: entry.vm().clone() }),
+            stream = self.connection_to(&target, &progress) => Ok(entry.tie(stream?)),
+        }
+    }
+
+    /// A stream with an eye on it, put down to whom it is for.
+    pub(crate) fn measured(&self, handle: &Handle, stream: Box<dyn Stream>, target: &Target<'_>) -> Measured {
+        let by = target.by.clone();
+        let measured = handle.activity.measured(stream, by, target.from, target.port, target.counted);
+        let (ledger, clock) = (self.tools.ledger.clone(), self.settings.clock);
+        measured.recorded(target.event.clone().map(|event| Record { ledger, clock, event }))
     }
 
     /// Opens a connection for which there is a proof.
@@ -168,13 +173,7 @@ impl Control {
             }
             self.bring_up(&handle, progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
             match self.engine.dial(&handle.id, port).await {
-                Ok(stream) => {
-                    let by = target.by.clone();
-                    let measured = handle.activity.measured(stream, by, target.from, port, target.counted);
-                    let (ledger, clock) = (self.tools.ledger.clone(), self.settings.clock);
-                    let record = target.event.clone().map(|event| Record { ledger, clock, event });
-                    return Ok(Box::new(measured.recorded(record)));
-                }
+                Ok(stream) => return Ok(Box::new(self.measured(&handle, stream, target))),
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
                 Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,
                 Err(EngineError::Refused { port: SSH }) if refused < SSH_TRIES => {

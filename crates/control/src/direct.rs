@@ -12,8 +12,13 @@ impl Acting {
     /// As there.
     pub async fn direct_key(&self, entry: &Entry) -> Result<SessionKey, ConnectError> {
         let key = self.control.session_key(entry, Purpose::Direct).await?;
+        self.note_direct(entry).await;
+        Ok(key)
+    }
+
+    /// Writes down that an ssh session was opened for a client, by a connection that waited for it.
+    pub async fn note_direct(&self, entry: &Entry) {
         let vm = entry.vm();
         self.note(AuditKind::SshOpened, &vm.owner, vm.to_string(), String::new()).await;
-        Ok(key)
     }
 }

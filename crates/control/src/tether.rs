@@ -28,6 +28,13 @@ impl Tethered {
     }
 }
 
+impl Tethered {
+    /// What it held.
+    pub(crate) fn into_inner(self) -> Box<dyn Stream> {
+        self.inner
+    }
+}
+
 impl Over {
     /// Fails where it is over; has the task woken when it will be.
     fn poll(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

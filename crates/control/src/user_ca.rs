@@ -44,6 +44,8 @@ pub enum Purpose {
     Terminal,
     /// A member's own ssh client, which the gateway carries over: whatever its own key or certificate lets it do.
     Direct,
+    /// The same, for a client that has not come yet.
+    Parked,
 }
 
 impl Purpose {
@@ -52,6 +54,7 @@ impl Purpose {
         match self {
             Self::Terminal => "terminal on the website",
             Self::Direct => "ssh by the gateway",
+            Self::Parked => "ssh by the gateway, kept ready",
         }
     }
 
@@ -61,7 +64,7 @@ impl Purpose {
             Self::Terminal => {
                 Permits { pty: login.pty, agent: false, ports: false, x11: false, user_rc: false }
             }
-            Self::Direct => login,
+            Self::Direct | Self::Parked => login,
         }
     }
 }

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::{
     admission::Place,
+    direct::Spares,
     leash::{Hand, Leash},
     refusal::words,
     settings::GatewaySettings,
@@ -29,6 +30,7 @@ pub(crate) struct Common {
     pub(crate) settings: Arc<GatewaySettings>,
     /// It changes when the host CA does; a connection keeps the one that it began with.
     pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) spares: Arc<Spares>,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -43,6 +45,7 @@ pub(crate) async fn serve(common: Arc<Common>, stream: TcpStream, from: SocketAd
         settings: common.settings.clone(),
         from: from.ip().to_canonical(),
         hand: hand.clone(),
+        spares: common.spares.clone(),
         tasks: common.tasks.clone(),
         over: over.clone(),
     });

@@ -14,6 +14,8 @@
 //! sessions do not share a line with each other or with streams as long as there are fewer than [`MAX_LINES`] of them,
 //! streams share one that is not held up, and idle lines are used again. The first line also has what the VM listens on.
 //!
+//! **Spares.** A line is mostly one that waited, logged in, for a client of this account: see `spares.rs`.
+//!
 //! Everything here ends with the client's connection: the tasks are dropped, and with them the lines. Access is asked for
 //! anew for every line.
 
@@ -21,6 +23,7 @@ mod down;
 mod line;
 mod relay;
 mod session;
+mod spares;
 mod streams;
 
 use std::{
@@ -46,10 +49,14 @@ use crate::{
 };
 
 pub(crate) use session::{Asker, asker, by_session};
+pub(crate) use spares::Spares;
 pub(crate) use streams::{Far, by_stream};
 
 use line::{Kind, Line, Place};
+use spares::Spare;
 
+/// How long an sshd may take to show that a connection that waited is alive.
+const ALIVE: Duration = Duration::from_secs(5);
 /// Connections into the VM that one client has at most.
 const MAX_LINES: usize = 6;
 /// How long a client may take to take the message that ends its connection.
@@ -57,12 +64,16 @@ const GOODBYE: Duration = Duration::from_millis(400);
 /// The port of a VM's sshd.
 const SSH: u32 = 22;
 
+/// A connection into the VM, and what the VM opens on it.
+type Inward = (Connection, mpsc::Receiver<Arrival>);
+
 /// A client that is carried into a VM.
 pub(crate) struct Direct {
     client: Arc<Client>,
     /// The VM, as it was asked for.
     host: String,
     caller: Caller,
+    spares: Arc<Spares>,
     tasks: TaskTracker,
     over: CancellationToken,
     first: OnceCell<Arc<Line>>,
@@ -78,6 +89,7 @@ impl Direct {
         client: Arc<Client>,
         host: String,
         caller: Caller,
+        spares: Arc<Spares>,
         tasks: TaskTracker,
         over: CancellationToken,
     ) -> Arc<Self> {
@@ -85,6 +97,7 @@ impl Direct {
             client,
             host,
             caller,
+            spares,
             tasks,
             over,
             first: OnceCell::new(),
@@ -140,22 +153,59 @@ impl Direct {
     async fn open(self: &Arc<Self>, progress: mpsc::Sender<Progress>) -> Result<Arc<Line>, Refusal> {
         let Client { control, login, .. } = &*self.client;
         let entry = control.enter(login, &self.host, SSH).await?;
-        let stream = control.connect(&entry, progress).await?;
         let is_first = !self.first.initialized();
-        let key = if is_first {
-            control.acting(login.actor()).direct_key(&entry).await?
-        } else {
-            control.session_key(&entry, Purpose::Direct).await?
+        let (connection, arrivals) = match self.spare(&entry, &progress, is_first).await? {
+            Some(spare) => spare,
+            None => self.connect(&entry, progress, is_first).await?,
         };
-        let credentials =
-            Credentials::new(key.user.as_str(), key.private_key.expose(), &key.certificate, &key.host_key)?;
-        let (connection, arrivals) = Connection::open_for_client(stream, credentials).await?;
         let line = Arc::new(Line::new(connection, entry.vm().label()));
+        if is_first {
+            self.spares.keep(login.clone(), self.host.clone(), &entry, self.over.clone());
+        }
         if entry.is_of_guest() {
             self.run(self.clone().end_with(entry));
         }
         self.run(self.clone().attend(line.clone(), arrivals, is_first));
         Ok(line)
+    }
+
+    /// A connection that waited for this client, if there is one that is alive.
+    async fn spare(
+        &self,
+        entry: &Entry,
+        progress: &mpsc::Sender<Progress>,
+        is_first: bool,
+    ) -> Result<Option<Inward>, Refusal> {
+        let Client { control, login, .. } = &*self.client;
+        let Some(Spare { connection, arrivals, parked, .. }) = self.spares.take(entry) else {
+            return Ok(None);
+        };
+        if !control.take_up(entry, &parked, progress).await? || !connection.answers(ALIVE).await {
+            return Ok(None);
+        }
+        if is_first {
+            control.acting(login.actor()).note_direct(entry).await;
+        }
+        Ok(Some((connection, arrivals)))
+    }
+
+    /// A new connection.
+    async fn connect(
+        &self,
+        entry: &Entry,
+        progress: mpsc::Sender<Progress>,
+        is_first: bool,
+    ) -> Result<Inward, Refusal> {
+        let Client { control, login, .. } = &*self.client;
+        let stream = control.connect(entry, progress).await?;
+        let key = if is_first {
+            control.acting(login.actor()).direct_key(entry).await?
+        } else {
+            control.session_key(entry, Purpose::Direct).await?
+        };
+        let credentials =
+            Credentials::new(key.user.as_str(), key.private_key.expose(), &key.certificate, &key.host_key)?;
+        Ok(Connection::open_for_client(stream, credentials).await?)
     }
 
     /// Opens the channels that come from a line, for as long as it is there. When the first one ends, so does the client's

@@ -14,6 +14,7 @@ use crate::{
     admission::Admission,
     certificate::Identity,
     connection::{self, Common},
+    direct::Spares,
     host_key::HostKey,
     refusal::words,
     settings::GatewaySettings,
@@ -42,6 +43,7 @@ impl Gateway {
         let identity = Identity::new(control.clone(), host_key, &settings);
         let (configs, config) = watch::channel(identity.config());
         let common = Arc::new(Common {
+            spares: Spares::new(control.clone(), tasks.clone(), shutdown.clone()),
             control,
             settings: Arc::new(settings),
             config,

@@ -171,6 +171,16 @@ impl Connection {
         self.answered("that", self.handle.cancel_streamlocal_forward(path)).await
     }
 
+    /// Whether the sshd still answers, within so long.
+    pub async fn answers(&self, within: Duration) -> bool {
+        matches!(timeout(within, self.handle.send_ping()).await, Ok(Ok(()))) && !self.handle.is_closed()
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.over.clone().cancelled_owned()
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {

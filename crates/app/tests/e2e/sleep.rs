@@ -111,6 +111,9 @@ fn nothing_runs(world: &World) {
     let id = world.id_of(0);
     let others = others_memory(world);
     world.admin(&["vm", "start", VM]).ok();
+    // With the connections that it keeps ready.
+    world.kill_server();
+    world.start_server();
     // Whoever was there before has gone for good by then.
     sleep(Duration::from_secs(11));
     world.admin(&["vm", "sleep", VM]).ok();

@@ -8,6 +8,7 @@ mod disks;
 mod keys;
 mod lifecycle;
 mod listing;
+mod parked;
 mod room;
 mod sharing;
 mod sites;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     backlog::Flow,
-    direct::{self, Asker, Direct, Far},
+    direct::{self, Asker, Direct, Far, Spares},
     leash::Hand,
     lobby,
     refusal::words,
@@ -105,6 +105,7 @@ pub(crate) struct Surroundings {
     pub(crate) settings: Arc<GatewaySettings>,
     pub(crate) from: IpAddr,
     pub(crate) hand: Hand,
+    pub(crate) spares: Arc<Spares>,
     /// Runs the tasks of channels.
     pub(crate) tasks: TaskTracker,
     /// Ends the tasks of channels. The handler cancels it when russh drops it.
@@ -250,9 +251,10 @@ impl russh::server::Handler for Handler {
         });
         self.client = Some(client.clone());
         if let Way::Direct(host) = way(&self.user, login.account(), &client.control.settings().domains) {
-            let Surroundings { tasks, over, .. } = &self.around;
+            let Surroundings { spares, tasks, over, .. } = &self.around;
+            let (spares, tasks, over) = (spares.clone(), tasks.clone(), over.clone());
             let caller = Caller::new(session.handle());
-            self.direct = Some(Direct::new(client, host, caller, tasks.clone(), over.clone()));
+            self.direct = Some(Direct::new(client, host, caller, spares, tasks, over));
         }
         if let Some(logged_in) = self.logged_in.take() {
             // Nobody listens when the grace was over in this moment; the connection is being cut then.

@@ -197,6 +197,25 @@ async fn what_it_does_not_permit_is_refused_here_and_in_the_vm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_waits_is_not_for_who_may_less() {
+    let certified = Certified::new().await;
+    let sshd = sshd_of(&certified.world).await;
+    certified.sign(&["-n", "alice", "-O", "clear", "-O", "permit-agent-forwarding"]).await;
+    // Made after a client that may everything.
+    let done = certified.world.ssh(&["-l", "vm-0", "gateway", "one"], b"exit").await;
+    assert_eq!(done.status, Some(7), "{done:?}");
+    let world = &certified.world;
+    let open = || (world.control.connections("", 9).1, world.engine.connections());
+    let log_ins = || sshd.seen().iter().filter(|seen| *seen == "log-in alice").count();
+    eventually("a connection waits", || open() == (0, 1) && log_ins() > 1).await;
+    certified.ssh(&["-l", "vm-0", "two"]).await;
+    let seen = sshd.seen();
+    let until = seen.iter().position(|seen| seen == "exec two").unwrap();
+    let by = seen[..until].iter().rfind(|seen| seen.starts_with("permits"));
+    assert_eq!(by.map(String::as_str), Some("permits permit-agent-forwarding"), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_removed_ends_what_it_let_in_and_nothing_else() {
     let certified = Certified::new().await;
     certified.sign(&["-n", "alice"]).await;

@@ -28,15 +28,19 @@ pub(crate) async fn sshd_of(world: &World) -> Sshd {
     let host_key = world.engine.guest(&id).unwrap().host_key;
     let guest: FakeEngine = world.engine.clone();
     let sshd = Sshd::new(host_key.expose(), move || guest.authorized_keys(&id).unwrap_or_default());
-    let serving = sshd.clone();
+    serve(world, &sshd);
+    sshd
+}
+
+fn serve(world: &World, sshd: &Sshd) {
+    let sshd = sshd.clone();
     world.engine.serve(
         22,
         Service::new(move |stream| {
-            let sshd = serving.clone();
+            let sshd = sshd.clone();
             async move { sshd.serve(stream).await }
         }),
     );
-    sshd
 }
 
 impl Inside {
@@ -391,4 +395,48 @@ async fn keys_and_signals_of_a_terminal_arrive() {
     assert_eq!(hear(&mut session, 4).await, b"echo");
     session.start_kill().unwrap();
     assert!(inside.saw("shell"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_next_finds_a_connection_that_waits() {
+    let inside = Inside::new().await;
+    let id = inside.world.vm_id().await;
+    let waits = |log_ins: usize| {
+        let inside = &inside;
+        move || {
+            let seen = inside.sshd.seen();
+            let of_clients = inside.world.control.connections("", 9).1;
+            (of_clients, inside.world.engine.connections()) == (0, 1)
+                && seen.iter().filter(|seen| *seen == "log-in alice").count() >= log_ins
+        }
+    };
+    let run = async |what: &str| {
+        let done = inside.ssh(&["gateway", what], b"exit").await;
+        assert_eq!((done.status, done.stderr.as_str()), (Some(7), ""), "{what}: {done:?}");
+    };
+    run("one").await;
+    eventually("a connection waits, and is nobody's", waits(2)).await;
+    // Nobody comes in by another one.
+    inside.world.engine.serve(22, Service::refuses());
+    run("two").await;
+    assert!(inside.saw("exec two"));
+
+    serve(&inside.world, &inside.sshd);
+    run("three").await;
+    eventually("another one waits", waits(4)).await;
+    inside.world.engine.reboot(&id);
+    eventually("it has ended with the guest", || inside.world.engine.connections() == 0).await;
+    run("four").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_waits_goes_with_the_key() {
+    let inside = Inside::new().await;
+    let done = inside.ssh(&["gateway", "one"], b"exit").await;
+    assert_eq!(done.status, Some(7), "{done:?}");
+    let open = || (inside.world.control.connections("", 9).1, inside.world.engine.connections());
+    eventually("a connection waits", || open() == (0, 1)).await;
+    let key = &inside.world.control.keys(&account("alice")).await.unwrap()[0];
+    inside.world.control.remove_key(&account("alice"), &key.fingerprint.to_string()).await.unwrap();
+    eventually("it has ended", || open() == (0, 0)).await;
 }

@@ -20,6 +20,9 @@ use crate::{
 
 const SSH_RUNNING: &str = "ssh to a running VM";
 const SSH_ASLEEP: &str = "ssh to a sleeping VM";
+const DIRECT_NEW: &str = "ssh in direct mode, by a new connection";
+const DIRECT_READY: &str = "ssh in direct mode, by one kept ready";
+const DIRECT_ASLEEP: &str = "ssh in direct mode to a sleeping VM, by one kept ready";
 const ECHO: &str = "key to echo over a sleep";
 const SLEEP: &str = "sleep, until QEMU is gone";
 const WAKE_AT_ONCE: &str = "sleeping to running, memory in tmpfs";
@@ -30,6 +33,8 @@ const BOOT: &str = "a boot";
 const ON_DISK: &str = "a fresh VM asleep, on disk";
 const ON_DISK_BY_HAND: &str = "a fresh VM put to sleep by hand, on disk";
 
+/// The gateway makes a connection ready two seconds after a VM was left alone.
+const MADE_READY: Duration = Duration::from_secs(6);
 /// Long enough for the policy to see that a VM has come to rest.
 const SLEEPS_AFTER: Duration = Duration::from_secs(12);
 /// Each takes a minute until the guest has come to rest, and they hardly differ.
@@ -63,6 +68,8 @@ pub(super) async fn measure(
     bench.ssh_to_a_running_vm(&vm).await?;
     say(SSH_ASLEEP);
     bench.ssh_to_a_sleeping_vm(&vm).await?;
+    say("ssh in direct mode");
+    bench.direct_mode(&vm).await?;
     say(ECHO);
     bench.key_to_echo(&vm).await?;
     say("Sleep, and wake while the memory is in tmpfs");
@@ -104,6 +111,29 @@ impl Bench<'_> {
             self.world.settled().await?;
             let took = self.ssh(vm).await?;
             self.figures.took(SSH_ASLEEP, took);
+        }
+        Ok(())
+    }
+
+    async fn direct_mode(&mut self, vm: &str) -> anyhow::Result<()> {
+        let direct = self.world.direct(vm);
+        for _ in 0..self.runs {
+            // What was ready is of no use once the VM is used by another way.
+            self.ssh(vm).await?;
+            let took = self.ssh(&direct).await?;
+            self.figures.took(DIRECT_NEW, took);
+        }
+        for _ in 0..self.runs {
+            sleep(MADE_READY).await;
+            let took = self.ssh(&direct).await?;
+            self.figures.took(DIRECT_READY, took);
+        }
+        for _ in 0..self.runs {
+            sleep(MADE_READY).await;
+            self.sleep(vm).await?;
+            self.world.settled().await?;
+            let took = self.ssh(&direct).await?;
+            self.figures.took(DIRECT_ASLEEP, took);
         }
         Ok(())
     }

@@ -53,6 +53,8 @@ pub(super) struct World {
     state: TempDir,
     memory: TempDir,
     config: Config,
+    /// What ssh calls the gateway.
+    gateway: String,
     server: Option<Child>,
 }
 
@@ -69,7 +71,7 @@ impl World {
         let mut config = config.clone();
         config.state_dir = state.path().to_owned();
         config.host.memory_dir = memory.path().to_owned();
-        Ok(Self { made, state, memory, config: Self::quiet(config), server: None })
+        Ok(Self { made, state, memory, config: Self::quiet(config), gateway: String::new(), server: None })
     }
 
     /// On ports that nobody has, and with a policy that does not meddle.
@@ -117,12 +119,19 @@ impl World {
     }
 
     /// For the port that the server has.
-    async fn write_ssh_config(&self) -> anyhow::Result<()> {
+    async fn write_ssh_config(&mut self) -> anyhow::Result<()> {
         let Answer::WayIn(way) = self.ask(Request::AccountWayIn { name: ACCOUNT.into() }).await? else {
             bail!(super::super::misfit());
         };
         let text = ssh_config::write(&way, &self.ssh_config(), &[self.path("key")])?;
+        self.gateway = way.gateway;
         Ok(fs::write(self.ssh_config(), text)?)
+    }
+
+    /// What ssh calls a VM in direct mode.
+    pub(super) fn direct(&self, vm: &str) -> String {
+        let label = vm.split('.').next().unwrap_or(vm);
+        format!("{label}@{}", self.gateway)
     }
 
     async fn serve(&mut self) -> anyhow::Result<()> {
