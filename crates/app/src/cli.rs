@@ -19,7 +19,7 @@ pub(crate) use self::{
     audit::AuditArgs,
     host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
-    team::{TeamCaCommand, TeamCommand},
+    team::{TeamCaCommand, TeamCommand, TeamVmCommand},
     vm::{
         AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, ShareVmArgs,
         SnoozeArgs, StartVmArgs, Switch, UnshareVmArgs, VmArgs, VmCommand,
@@ -150,7 +150,7 @@ pub(crate) enum AdminCommand {
     /// The authority by which members' ssh knows the gateway and the VMs
     #[command(subcommand)]
     HostCa(HostCaCommand),
-    /// The team: whose certificates let its members in
+    /// The team: its own VMs, and whose certificates let its members in
     #[command(subcommand)]
     Team(TeamCommand),
     /// Show what happened, and who did it, the latest first

@@ -219,7 +219,7 @@ impl Entry {
         };
         NewAudit {
             kind: AuditKind::Connection,
-            account: Some(self.vm.owner.clone()),
+            account: Some(self.vm.owner.clone()).filter(|owner| !owner.is_of_teams()),
             actor: Some(self.account.clone()),
             way: self.way,
             address: Some(self.from),
@@ -444,11 +444,16 @@ impl Control {
         }
     }
 
-    /// The VMs that an account may enter: its own, then those that it shares; by name. The same is looked up for each
+    /// The VMs that an account may enter: its own, those that it shares, those of the team; by name. The same is looked up for each
     /// account, and nothing of the VM that is asked for.
     async fn enterable(&self, account: &AccountName) -> Result<Vec<Enterable>, StoreError> {
         let own = self.store.vms(Some(account)).await?;
         let shares = self.store.shares_with(account, self.settings.clock.now()).await?;
+        let teams = self.store.vms(Some(&AccountName::of_teams())).await?;
+        let teams = teams
+            .into_iter()
+            .filter(|vm| vm.removing_at.is_none())
+            .map(|vm| (Enterable { vm: vm.name, id: vm.id, shared: Some(None) }, false));
         let own = own
             .into_iter()
             .filter(|vm| vm.removing_at.is_none())
@@ -459,7 +464,7 @@ impl Control {
         });
         let may =
             |(open, accepted): (Enterable, bool)| may_enter(account, &open.vm, accepted).then_some(open);
-        Ok(own.chain(shared).filter_map(may).collect())
+        Ok(own.chain(shared).chain(teams).filter_map(may).collect())
     }
 }
 
@@ -555,7 +560,9 @@ fn may_visit(
     access: PortAccess,
     default_team: &TeamName,
 ) -> bool {
-    let is_owner = visitor.is_some_and(|visitor| *visitor == vm.owner);
+    // Of a VM of the team every member is an owner in this.
+    let of_team = vm.is_of_team() && vm.team == *default_team;
+    let is_owner = visitor.is_some_and(|visitor| *visitor == vm.owner || of_team);
     match access {
         PortAccess::Public => true,
         PortAccess::Team => is_owner || (visitor.is_some() && vm.team == *default_team),
@@ -573,9 +580,10 @@ pub(crate) fn port_has_site(port: u16) -> bool {
     port != SSH && port_is_open(port)
 }
 
-/// Who may enter a VM: its owner, and a guest who has accepted that it is shared with them, for as long as that lasts.
+/// Who may enter a VM: its owner, and a guest who has accepted that it is shared with them, for as long as that lasts; and
+/// every member, where it is the team's: every account is in the default team, and in no other, as all such VMs are.
 fn may_enter(account: &AccountName, vm: &VmName, has_accepted: bool) -> bool {
-    vm.owner == *account || has_accepted
+    vm.owner == *account || has_accepted || vm.is_of_team()
 }
 
 /// Who may let others watch a terminal of theirs in a VM: its owner. A guest would let in whom the owner has not.
@@ -627,12 +635,15 @@ mod tests {
         let (team, vm): (TeamName, VmName) =
             ("koding".parse().unwrap(), "vm-0.alice.koding".parse().unwrap());
         let elsewhere: VmName = "vm-0.alice.elsewhere".parse().unwrap();
+        let teams: VmName = "shared-0.koding".parse().unwrap();
         let (alice, bob) = ("alice".parse().unwrap(), "bob".parse().unwrap());
         for (access, vm, nobody, owner, other) in [
             (PortAccess::Public, &vm, true, true, true),
             (PortAccess::Team, &vm, false, true, true),
             (PortAccess::Team, &elsewhere, false, true, false),
             (PortAccess::Owner, &vm, false, true, false),
+            (PortAccess::Owner, &teams, false, true, true),
+            (PortAccess::Team, &teams, false, true, true),
         ] {
             let seen = [None, Some(&alice), Some(&bob)].map(|visitor| may_visit(visitor, vm, access, &team));
             assert_eq!(seen, [nobody, owner, other], "{access} {vm}");

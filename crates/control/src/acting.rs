@@ -145,7 +145,11 @@ impl Acting {
     /// As there.
     pub async fn find_vm(&self, name: &str) -> Result<VmName, Error> {
         let vm = self.control.find_vm(name).await?;
-        self.actor.may(Scope::VmsRead, &vm.owner, || Error::NoSuchVm(name.to_owned()))?;
+        let missing = |_| Error::NoSuchVm(name.to_owned());
+        self.must_be_at_home_in(Scope::VmsRead, &vm).map_err(|error| match error {
+            Error::NotInScope(_) => error,
+            error => missing(error),
+        })?;
         Ok(vm)
     }
 
@@ -165,7 +169,7 @@ impl Acting {
     /// # Errors
     /// As there; somebody else's VM is one that does not exist. So it is with all that follow.
     pub async fn start_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
-        self.must_be_for_vm(Scope::VmsWrite, vm)?;
+        self.must_be_at_home_in(Scope::VmsWrite, vm)?;
         self.control.start_vm(vm, progress).await?;
         self.note_vm(AuditKind::VmStarted, vm, "").await;
         Ok(())
@@ -231,7 +235,7 @@ impl Acting {
     /// # Errors
     /// As there.
     pub async fn why(&self, vm: &VmName) -> Result<String, Error> {
-        self.must_be_for_vm(Scope::VmsRead, vm)?;
+        self.must_be_at_home_in(Scope::VmsRead, vm)?;
         self.control.why(vm).await
     }
 

@@ -105,6 +105,7 @@ impl Acting {
         self.must_be_another(name)?;
         let ended = self.control.store.set_role(name, role).await?;
         self.control.web.end(ended);
+        self.control.members_changed().await;
         self.note(AuditKind::RoleSet, name, String::new(), role.as_str().to_owned()).await;
         Ok(())
     }

@@ -80,7 +80,7 @@ impl Actor {
         }
     }
 
-    /// What they did to an account, for the audit trail.
+    /// What they did to an account, for the audit trail. What is the team's is about no account.
     pub(crate) fn event(
         &self,
         kind: AuditKind,
@@ -88,7 +88,8 @@ impl Actor {
         subject: String,
         detail: String,
     ) -> NewAudit {
-        NewAudit { account: Some(account.clone()), detail, ..self.event_of_nobody(kind, subject) }
+        let account = Some(account.clone()).filter(|account| !account.is_of_teams());
+        NewAudit { account, detail, ..self.event_of_nobody(kind, subject) }
     }
 
     /// The same for what is about no account.

@@ -72,7 +72,7 @@ impl Control {
         if more > free {
             return Err(Error::NoRoomForDisk { vm: vm.clone(), more, free });
         }
-        if !self.store.grow_disk(row.id, &vm.owner, disk, self.settings.limits).await? {
+        if !self.store.grow_disk(row.id, &vm.owner, disk, self.limits_of_owner(&vm.owner)).await? {
             let row = self.row(&handle).await?;
             let removing = row.removing_at.is_some();
             return Err(if removing { Error::BeingRemoved(vm.clone()) } else { smaller(row.disk) });

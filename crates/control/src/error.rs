@@ -128,6 +128,9 @@ pub enum Error {
     /// It is shared with its own owner.
     #[error("{0} is theirs already: share it with another account.")]
     OwnVm(VmName),
+    /// It is everybody's who could be asked.
+    #[error("{0} is the team's: every member is let into it.")]
+    TeamVm(VmName),
     /// It is shared until a time that is over.
     #[error("That moment is over. Choose one that is to come.")]
     OverAlready,
@@ -241,6 +244,7 @@ impl Error {
             | Error::TooLong
             | Error::NoSite { .. }
             | Error::OwnVm(_)
+            | Error::TeamVm(_)
             | Error::OverAlready
             | Error::NotOneTeamCa
             | Error::NoTeamCa(_)

@@ -2,16 +2,18 @@
 
 use berth_engine::{EngineError, Guest, GuestUser};
 use berth_model::{AccountName, Secret, VmId, VmName};
-use berth_store::StoreError;
+use berth_store::{MAX_SHARES, MemberRow, StoreError};
 use ssh_key::PrivateKey;
 use time::OffsetDateTime;
 use tracing::{error, warn};
 
-use crate::supervisor::Tools;
+use crate::{supervisor::Tools, team_vms::has_sudo};
 
 /// Bytes of keys of one guest that are brought into a VM: with as many guests as there can be it is still a script that a
 /// guest agent takes.
 const MOST_OF_GUEST: usize = 16 << 10;
+/// Bytes of keys of all members that are brought into a VM of the team, with the same reason.
+const MOST_OF_GUESTS: usize = MAX_SHARES * MOST_OF_GUEST;
 
 /// All that is put into a guest when it boots.
 pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<Guest, EngineError> {
@@ -23,7 +25,7 @@ pub(crate) async fn guest_of(tools: &Tools, id: VmId, name: &VmName) -> Result<G
         user: name.owner.clone(),
         authorized_keys: authorized_keys(tools, id, &name.owner).await?,
         host_certificate: certificate(tools, name, &names, &vm.host_key),
-        others: guests_of(tools, id).await?,
+        others: if name.is_of_team() { members(tools, id).await? } else { guests_of(tools, id).await? },
         host_key: vm.host_key,
         names,
     })
@@ -46,6 +48,10 @@ async fn authorized_keys(tools: &Tools, vm: VmId, account: &AccountName) -> Resu
     for line in key_lines(tools, account, None).await? {
         text.push_str(&line);
     }
+    if account.is_of_teams() {
+        // Nobody comes as that.
+        return Ok(text);
+    }
     text.push_str(&tools.user_ca.trust_line(vm, account, None));
     text.push_str(&tools.team_cas.trust_lines(account, None));
     Ok(text)
@@ -55,19 +61,45 @@ async fn authorized_keys(tools: &Tools, vm: VmId, account: &AccountName) -> Resu
 async fn guests_of(tools: &Tools, vm: VmId) -> Result<Vec<GuestUser>, EngineError> {
     let mut guests = vec![];
     for share in tools.store.guests_of(vm, tools.settings.clock.now()).await.map_err(broken)? {
-        let mut text = tools.user_ca.trust_line(vm, &share.account, share.ends_at);
-        text.push_str(&tools.team_cas.trust_lines(&share.account, share.ends_at));
-        for line in key_lines(tools, &share.account, share.ends_at).await? {
-            if text.len() + line.len() > MOST_OF_GUEST {
-                warn!(guest = %share.account, "a guest has more keys than are brought into a VM");
-                break;
-            }
-            text.push_str(&line);
-        }
-        let (name, uid, sudo) = (share.account, share.uid, share.sudo);
-        guests.push(GuestUser { name, uid, sudo, authorized_keys: text });
+        guests.push(guest(tools, vm, share.account, share.uid, share.sudo, share.ends_at).await?);
     }
     Ok(guests)
+}
+
+/// Who is let into a VM of the team: its members, as many as their keys have room for.
+async fn members(tools: &Tools, vm: VmId) -> Result<Vec<GuestUser>, EngineError> {
+    let (mut members, mut len) = (vec![], 0);
+    for MemberRow { name, uid, role } in tools.store.members().await.map_err(broken)? {
+        let guest = guest(tools, vm, name, uid, has_sudo(role), None).await?;
+        len += guest.authorized_keys.len();
+        if len > MOST_OF_GUESTS {
+            warn!(member = %guest.name, "the team has more keys than are brought into a VM");
+            break;
+        }
+        members.push(guest);
+    }
+    Ok(members)
+}
+
+/// Somebody who is let in beside the owner, until then, with as many of their keys as there is room for.
+async fn guest(
+    tools: &Tools,
+    vm: VmId,
+    name: AccountName,
+    uid: u32,
+    sudo: bool,
+    until: Option<OffsetDateTime>,
+) -> Result<GuestUser, EngineError> {
+    let mut text = tools.user_ca.trust_line(vm, &name, until);
+    text.push_str(&tools.team_cas.trust_lines(&name, until));
+    for line in key_lines(tools, &name, until).await? {
+        if text.len() + line.len() > MOST_OF_GUEST {
+            warn!(guest = %name, "a guest has more keys than are brought into a VM");
+            break;
+        }
+        text.push_str(&line);
+    }
+    Ok(GuestUser { name, uid, sudo, authorized_keys: text })
 }
 
 /// The account's keys that have not expired, none of which counts after `until`.

@@ -54,6 +54,7 @@ mod stage;
 mod status;
 mod supervisor;
 mod team_ca;
+mod team_vms;
 mod terminal;
 mod tether;
 mod tokens;

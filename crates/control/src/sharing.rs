@@ -82,6 +82,9 @@ impl Control {
     ) -> Result<ShareInfo, Error> {
         let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
         let now = self.settings.clock.now();
+        if vm.is_of_team() {
+            return Err(Error::TeamVm(vm.clone()));
+        }
         if vm.owner == *account {
             return Err(Error::OwnVm(vm.clone()));
         }
@@ -159,7 +162,8 @@ impl Control {
         found.ok_or_else(|| Error::NoSuchVm(vm.to_string()))
     }
 
-    /// The supervisors of the VMs into which an account's keys belong: its own, and those that are shared with it.
+    /// The supervisors of the VMs into which an account's keys belong: its own, those that are shared with it, and those of
+    /// the team.
     pub(crate) async fn handles_with_keys_of(&self, account: &AccountName) -> Vec<Handle> {
         let shared =
             self.store.shares_with(account, self.settings.clock.now()).await.unwrap_or_else(|cause| {
@@ -167,7 +171,8 @@ impl Control {
                 error!(error = %cause, "the store failed");
                 vec![]
             });
-        self.handles_where(|vm| vm.owner == *account || shared.iter().any(|row| row.name == *vm))
+        let is_shared = |vm: &VmName| shared.iter().any(|row| row.name == *vm);
+        self.handles_where(|vm| vm.owner == *account || vm.is_of_team() || is_shared(vm))
     }
 
     /// Ends all entries of guests into an account's VMs, and its own into those of others; after it was blocked. What it

@@ -81,13 +81,13 @@ impl Control {
     async fn try_add_vm(self: &Arc<Self>, owner: AccountName) -> Result<VmInfo, Error> {
         let new = NewVm {
             id: VmId::random(),
-            owner,
             team: self.settings.domains.team().clone(),
             cpus: self.settings.vm.cpus,
             memory: self.settings.vm.memory,
             disk: self.settings.vm.disk,
             host_key: new_host_key(),
-            limits: self.settings.limits,
+            limits: self.limits_of_owner(&owner),
+            owner,
         };
         let row = self.store.add_vm(&new, OffsetDateTime::now_utc()).await?;
         let handle = self.supervise(&row).await;
@@ -112,15 +112,17 @@ impl Control {
         Ok(rows.iter().map(|row| self.info(row, self.handle(&row.name).as_ref())).collect())
     }
 
-    /// The VM that is meant by any of the host names that it answers to, by `vm-0.alice.koding`, or by `vm-0.alice` in
-    /// the default team.
+    /// The VM that is meant by any of the host names that it answers to, by `vm-0.alice.koding`, or by `vm-0.alice` and
+    /// `shared-0` in the default team.
     ///
     /// # Errors
     /// There is no such VM; the store fails.
     pub async fn find_vm(&self, name: &str) -> Result<VmName, Error> {
         let domains = &self.settings.domains;
         let with_domain = format!("{name}.{}", domains.vm_domain());
+        let of_team = format!("{name}.{}.{}", domains.team(), domains.vm_domain());
         let meant = domains.resolve(name).or_else(|| domains.resolve(&with_domain));
+        let meant = meant.or_else(|| domains.resolve(&of_team).filter(VmName::is_of_team));
         meant.filter(|vm| self.handle(vm).is_some()).ok_or_else(|| Error::NoSuchVm(name.to_owned()))
     }
 

@@ -139,6 +139,9 @@ impl Domains {
         let domain = &self.vm_domain;
         let in_default_team = *team == self.team;
         let mut names = vec![self.canonical(vm)];
+        if vm.is_of_team() {
+            return names;
+        }
         if in_default_team {
             names.push(format!("vm-{number}.{owner}.{domain}"));
         }
@@ -158,8 +161,9 @@ impl Domains {
         match port {
             SITE_PORT => self.canonical(vm),
             port => {
-                let VmName { number, owner, team } = vm;
-                format!("vm-{number}--{port}.{owner}.{team}.{}", self.vm_domain)
+                let label = vm.label();
+                let rest = self.canonical(vm).split_off(label.len());
+                format!("{label}--{port}{rest}")
             }
         }
     }
@@ -171,7 +175,7 @@ impl Domains {
     }
 
     /// The VM and the port that a host name stands for in HTTP, in any case of letters: every name that
-    /// [`Domains::resolve`] takes, for [`SITE_PORT`], and `vm-N--PORT` in place of `vm-N`. Says nothing about whether the
+    /// [`Domains::resolve`] takes, for [`SITE_PORT`], and `vm-N--PORT` in place of `vm-N` (`shared-N` too). Says nothing about whether the
     /// VM exists, and who may see it.
     #[must_use]
     pub fn resolve_site(&self, host: &str) -> Option<(VmName, u16)> {
@@ -201,6 +205,10 @@ impl Domains {
         let (label, owner, team) = match *labels.as_slice() {
             [label, owner, team] => (Some(label), owner, Some(team)),
             [label, owner] if label.starts_with("vm-") => (Some(label), owner, None),
+            [label, team] if label.starts_with("shared-") => {
+                let number = VmNumber::from_team_label(label)?;
+                return Some(VmName::of_team(number, team.parse().ok()?));
+            }
             [owner, team] => (None, owner, Some(team)),
             [owner] => (None, owner, None),
             _ => return None,
@@ -214,7 +222,8 @@ impl Domains {
 }
 
 fn is_vm_label(label: &str) -> bool {
-    VmNumber::from_label(&label.to_ascii_lowercase()).is_some()
+    let label = label.to_ascii_lowercase();
+    VmNumber::from_label(&label).or_else(|| VmNumber::from_team_label(&label)).is_some()
 }
 
 /// A port in decimal, without a sign or a leading zero.
@@ -298,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn a_teams_own_vm_has_one_name_and_its_sites() {
+        let teams = vm("shared-3.koding");
+        assert_eq!(domains().names_of(&teams), ["shared-3.koding.kd.io"]);
+        assert_eq!(domains().resolve("Shared-3.Koding.KD.io"), Some(teams.clone()));
+        assert_eq!(domains().site(&teams, 3000), "shared-3--3000.koding.kd.io");
+        assert_eq!(domains().resolve_site("shared-3--3000.koding.kd.io"), Some((teams.clone(), 3000)));
+        assert_eq!(domains().resolve_site("shared-3.koding.kd.io"), Some((teams, 80)));
+        assert_eq!(domains().resolve_site("shared-3--3000.kd.io"), None);
+    }
+
+    #[test]
     fn an_account_called_like_the_team_is_an_account() {
         assert_eq!(domains().resolve("koding.kd.io"), Some(vm("vm-0.koding.koding")));
         assert_eq!(domains().resolve("koding.koding.kd.io"), Some(vm("vm-0.koding.koding")));
@@ -334,7 +354,13 @@ mod tests {
             "alice.vm-0.kd.io",
             "root.kd.io",
             "vm-0.alice.root.kd.io",
-            "shared-0.koding.kd.io",
+            "shared-0.kd.io",
+            "shared-00.koding.kd.io",
+            "shared-0.alice.koding.kd.io",
+            "shared.kd.io",
+            "shared.koding.kd.io",
+            "vm-0.shared.kd.io",
+            "vm-0.shared.koding.kd.io",
             "xn--80ak6aa92e.kd.io",
             "аlice.kd.io",
             "alice。kd.io",
@@ -467,9 +493,9 @@ mod tests {
 
     fn vm_name() -> impl Strategy<Value = VmName> {
         let number = prop_oneof![Just(0), Just(1), any::<u32>()];
-        (number, name(), name()).prop_map(|(number, owner, team)| VmName {
+        (number, prop::option::weighted(0.8, name()), name()).prop_map(|(number, owner, team)| VmName {
             number: VmNumber(number),
-            owner: owner.parse().expect("a name"),
+            owner: owner.map_or_else(AccountName::of_teams, |owner| owner.parse().expect("a name")),
             team: team.parse().expect("a name"),
         })
     }
@@ -500,7 +526,7 @@ mod tests {
         #[test]
         fn what_resolves_is_a_name_of_what_it_resolves_to(
             host in prop_oneof![
-                "((vm-[0-9]{1,3}|[a-z0-9-]{1,6}|koding|vm-0)\\.){0,4}(kd\\.io|koding\\.com|KD\\.IO|\\.kd\\.io|kd\\.io\\.)",
+                "((vm-[0-9]{1,3}|shared-[0-9]{1,2}|[a-z0-9-]{1,6}|koding|vm-0)\\.){0,4}(kd\\.io|koding\\.com|KD\\.IO|\\.kd\\.io|kd\\.io\\.)",
                 "\\PC{0,20}(\\.kd\\.io)?",
             ],
         ) {

@@ -149,7 +149,31 @@ name_type! {
     TeamName
 }
 
+/// The name of [`AccountName::of_teams`]. It is reserved, so nobody has it.
+const OF_TEAMS: &str = "shared";
+
 impl AccountName {
+    /// What stands in the place of an owner where a VM belongs to its team: no account, nobody who could log in, and the
+    /// name of a Linux user in such a VM who is nobody. It cannot be read from a text.
+    #[must_use]
+    pub fn of_teams() -> Self {
+        Self(OF_TEAMS.to_owned())
+    }
+
+    /// Whether it is [`AccountName::of_teams`].
+    #[must_use]
+    pub fn is_of_teams(&self) -> bool {
+        self.0 == OF_TEAMS
+    }
+
+    /// Whose a VM is: an account's name, or that of [`AccountName::of_teams`].
+    ///
+    /// # Errors
+    /// As with [`AccountName::from_str`].
+    pub fn owner_from(text: &str) -> Result<Self, NameError> {
+        if text == OF_TEAMS { Ok(Self::of_teams()) } else { text.parse() }
+    }
+
     /// The account name for a person's Unix login (`$USER`): lower-cased, without a Windows domain before it or a
     /// mail domain after it, every run of other characters a hyphen, cut to [`MAX_LEN`].
     ///
@@ -185,6 +209,14 @@ mod tests {
 
     fn refused(text: &str) -> NameError {
         text.parse::<AccountName>().expect_err(text)
+    }
+
+    #[test]
+    fn nobody_has_the_name_that_stands_for_teams() {
+        assert!(matches!(refused(OF_TEAMS), NameError::Reserved(_)));
+        assert!(AccountName::owner_from(OF_TEAMS).is_ok_and(|owner| owner.is_of_teams()));
+        assert!(AccountName::owner_from("alice").is_ok_and(|owner| !owner.is_of_teams()));
+        assert!(AccountName::owner_from("root").is_err());
     }
 
     #[test]

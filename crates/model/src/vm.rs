@@ -72,7 +72,17 @@ impl VmNumber {
     /// The number in a label such as `vm-3`: lower case, decimal, no sign, no leading zero.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
-        let digits = label.strip_prefix("vm-")?;
+        Self::after("vm-", label)
+    }
+
+    /// The same in the label of a team's own VM, such as `shared-3`.
+    #[must_use]
+    pub fn from_team_label(label: &str) -> Option<Self> {
+        Self::after("shared-", label)
+    }
+
+    fn after(prefix: &str, label: &str) -> Option<Self> {
+        let digits = label.strip_prefix(prefix)?;
         let canonical = digits == "0" || !digits.starts_with('0');
         if !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return None;
@@ -87,30 +97,50 @@ impl fmt::Display for VmNumber {
     }
 }
 
-/// The name of a VM in the world: `vm-0.alice.koding`. With the VM domain behind it, it is a host name
+/// The name of a VM in the world: `vm-0.alice.koding`, or `shared-0.koding` for one that belongs to its team. With the VM domain behind it, it is a host name
 /// ([`crate::Domains::canonical`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VmName {
     /// The number, per owner and team.
     pub number: VmNumber,
-    /// The account that the VM belongs to.
+    /// The account that the VM belongs to; [`AccountName::of_teams`] where it is the team's.
     pub owner: AccountName,
     /// The team in whose namespace it is.
     pub team: TeamName,
 }
 
 impl VmName {
-    /// What its owner calls it, and its host name inside: `vm-0`.
+    /// A team's own VM of this number.
+    #[must_use]
+    pub fn of_team(number: VmNumber, team: TeamName) -> Self {
+        Self { number, owner: AccountName::of_teams(), team }
+    }
+
+    /// Whether it belongs to its team, and to no account.
+    #[must_use]
+    pub fn is_of_team(&self) -> bool {
+        self.owner.is_of_teams()
+    }
+
+    /// What its owner calls it, and its host name inside: `vm-0`, `shared-0`.
     #[must_use]
     pub fn label(&self) -> String {
-        format!("vm-{}", self.number)
+        let prefix = if self.is_of_team() { "shared" } else { "vm" };
+        format!("{prefix}-{}", self.number)
+    }
+
+    /// How it is called where its team is known: `vm-0.alice`, `shared-0`.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let label = self.label();
+        if self.is_of_team() { label } else { format!("{label}.{}", self.owner) }
     }
 }
 
 impl fmt::Display for VmName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vm-{}.{}.{}", self.number, self.owner, self.team)
+        write!(f, "{}.{}", self.short(), self.team)
     }
 }
 
@@ -119,16 +149,18 @@ impl FromStr for VmName {
 
     fn from_str(text: &str) -> Result<Self, VmNameError> {
         let mut parts = text.splitn(4, '.');
-        let (Some(label), Some(owner), Some(team), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(VmNameError::Shape);
-        };
-        Ok(Self {
-            number: VmNumber::from_label(label).ok_or(VmNameError::Number)?,
-            owner: owner.parse()?,
-            team: team.parse()?,
-        })
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(label), Some(owner), Some(team), None) => Ok(Self {
+                number: VmNumber::from_label(label).ok_or(VmNameError::Number)?,
+                owner: owner.parse()?,
+                team: team.parse()?,
+            }),
+            (Some(label), Some(team), None, None) => {
+                let number = VmNumber::from_team_label(label).ok_or(VmNameError::Shape)?;
+                Ok(Self::of_team(number, team.parse()?))
+            }
+            _ => Err(VmNameError::Shape),
+        }
     }
 }
 
@@ -189,6 +221,14 @@ mod tests {
         {
             assert!(wrong.parse::<VmName>().is_err(), "{wrong}");
         }
+        let teams: VmName = "shared-3.koding".parse().expect("a name");
+        assert_eq!((teams.label().as_str(), teams.to_string().as_str()), ("shared-3", "shared-3.koding"));
+        assert!(teams.is_of_team() && !name.is_of_team());
+        for wrong in
+            ["shared-03.koding", "shared-3", "shared-3.alice.koding", "vm-3.shared.koding", "shared-3.root"]
+        {
+            assert!(wrong.parse::<VmName>().is_err(), "{wrong}");
+        }
         assert!(matches!(
             "vm-0.root.koding".parse::<VmName>(),
             Err(VmNameError::Name(NameError::Reserved(_)))
@@ -206,7 +246,10 @@ mod tests {
                 team: "koding".parse().expect("a name"),
             };
             prop_assert_eq!(VmNumber::from_label(&name.label()), Some(VmNumber(number)));
+            let teams = VmName::of_team(name.number, name.team.clone());
             prop_assert_eq!(name.to_string().parse(), Ok(name));
+            prop_assert_eq!(VmNumber::from_team_label(&teams.label()), Some(VmNumber(number)));
+            prop_assert_eq!(teams.to_string().parse(), Ok(teams));
         }
     }
 }

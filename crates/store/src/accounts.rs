@@ -84,7 +84,7 @@ const SELECT: &str = "SELECT name, role, created_at, blocked_at,
             (SELECT COUNT(*) FROM keys WHERE keys.account = accounts.name) AS keys,
             (SELECT COUNT(*) FROM vms WHERE vms.owner = accounts.name AND vms.removed_at IS NULL) AS vms
      FROM accounts
-     WHERE removed_at IS NULL";
+     WHERE removed_at IS NULL AND name <> 'shared'";
 
 impl Store {
     /// Adds an account: a member, or, where it is the first one ever, the operator.
@@ -176,7 +176,8 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn count_accounts(&self) -> Result<usize, StoreError> {
-        let count = sqlx::query_scalar("SELECT COUNT(*) FROM accounts WHERE removed_at IS NULL");
+        let count =
+            sqlx::query_scalar("SELECT COUNT(*) FROM accounts WHERE removed_at IS NULL AND name <> 'shared'");
         number("number of accounts", count.fetch_one(self.reader()).await?)
     }
 

@@ -2,6 +2,7 @@
 
 use std::{error::Error, str::FromStr, time::Duration};
 
+use berth_model::AccountName;
 use time::OffsetDateTime;
 
 use crate::StoreError;
@@ -35,6 +36,11 @@ where
     T: FromStr<Err: Error + Send + Sync + 'static>,
 {
     text.parse().map_err(|source| unreadable(what, source))
+}
+
+/// Whose a VM is.
+pub(crate) fn owner(text: &str) -> Result<AccountName, StoreError> {
+    AccountName::owner_from(text).map_err(|source| unreadable("VM's owner", source))
 }
 
 pub(crate) fn number<T>(what: &'static str, number: i64) -> Result<T, StoreError>

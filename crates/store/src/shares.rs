@@ -5,8 +5,8 @@ use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    Store, StoreError,
-    convert::{number, optional_time, text, time, to_millis},
+    Role, Store, StoreError,
+    convert::{number, optional_time, owner, text, time, to_millis},
     ids::next_id,
     roles::lock_unblocked,
 };
@@ -52,6 +52,17 @@ pub struct ShareRow {
     pub ends_at: Option<OffsetDateTime>,
 }
 
+/// Somebody who is let into the VMs of their team.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberRow {
+    /// Their name.
+    pub name: AccountName,
+    /// Their Linux user id in every VM that is not their own.
+    pub uid: u32,
+    /// What they may do.
+    pub role: Role,
+}
+
 #[derive(sqlx::FromRow)]
 struct Columns {
     vm: String,
@@ -75,7 +86,7 @@ impl TryFrom<Columns> for ShareRow {
             vm: text("VM's id", &row.vm)?,
             name: VmName {
                 number: VmNumber(number("VM's number", row.number)?),
-                owner: text("VM's owner", &row.owner)?,
+                owner: owner(&row.owner)?,
                 team: text("VM's team", &row.team)?,
             },
             account: text("account of a share", &row.account)?,
@@ -231,6 +242,38 @@ impl Store {
         .fetch_all(self.reader())
         .await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Who is let into the VMs of their team: all accounts that are not blocked, by name.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn members(&self) -> Result<Vec<MemberRow>, StoreError> {
+        let mut tx = self.write().await?;
+        let without: Vec<(String,)> = sqlx::query_as(
+            "SELECT name FROM accounts WHERE removed_at IS NULL AND blocked_at IS NULL AND name <> 'shared'
+               AND NOT EXISTS (SELECT 1 FROM guest_uids WHERE guest_uids.account = accounts.name)
+             ORDER BY name",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        for (name,) in without {
+            ensure_uid(&mut tx, &text("account name", &name)?).await?;
+        }
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "SELECT accounts.name, guest_uids.uid, accounts.role FROM accounts
+             JOIN guest_uids ON guest_uids.account = accounts.name
+             WHERE accounts.removed_at IS NULL AND accounts.blocked_at IS NULL
+             ORDER BY accounts.name",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let row = |(name, uid, role): (String, i64, String)| {
+            let (name, role) = (text("account name", &name)?, text("role", &role)?);
+            Ok(MemberRow { name, uid: number("uid of an account", uid)?, role })
+        };
+        rows.into_iter().map(row).collect()
     }
 
     /// The VMs that are shared with an account, or that it was asked to share and can still accept; in the order of owner,

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::{
     Limits, Rebuild, Store, StoreError,
     accounts::lock_account,
-    convert::{duration, number, optional_time, saturate, text, time, to_millis},
+    convert::{duration, number, optional_time, owner, saturate, text, time, to_millis},
     limits,
 };
 
@@ -124,7 +124,7 @@ impl TryFrom<Columns> for VmRow {
             id: text("VM's id", &row.id)?,
             name: VmName {
                 number: VmNumber(number("VM's number", row.number)?),
-                owner: text("VM's owner", &row.owner)?,
+                owner: owner(&row.owner)?,
                 team: text("VM's team", &row.team)?,
             },
             cpus: number("VM's cpus", row.cpus)?,
@@ -276,10 +276,10 @@ impl Store {
         }
         sql.push(") ORDER BY owner, team, number");
         let rows: Vec<(String, String, i64)> = sql.build_query_as().fetch_all(self.reader()).await?;
-        let name = |(owner, team, of): (String, String, i64)| {
+        let name = |(of_whom, team, of): (String, String, i64)| {
             Ok(VmName {
                 number: VmNumber(number("VM's number", of)?),
-                owner: text("VM's owner", &owner)?,
+                owner: owner(&of_whom)?,
                 team: text("VM's team", &team)?,
             })
         };

@@ -32,10 +32,12 @@ impl OwnVm {
     }
 }
 
-/// A VM that the member who asked for it may enter: one of theirs, or one that they share.
+/// A VM that the member who asked for it may enter: one of theirs, one that they share, or one of the team.
 pub(crate) enum EnterableVm {
     Own(OwnVm),
     Shared(ShareInfo),
+    /// One of the team.
+    Team(VmInfo),
 }
 
 impl EnterableVm {
@@ -44,6 +46,10 @@ impl EnterableVm {
     /// # Errors
     /// There is none; or it cannot be found out now.
     pub(crate) async fn find(member: &Member, asked: &str) -> Result<Self, Problem> {
+        let is_meant = |vm: &VmInfo| vm.name.label() == asked || vm.name.to_string() == asked;
+        if let Some(vm) = member.acting.team_vms().await?.into_iter().find(is_meant) {
+            return Ok(Self::Team(vm));
+        }
         let shared = member.acting.shared_with_me().await?.into_iter();
         let meant =
             shared.filter(|share| share.accepted.is_some()).find(|share| share.vm.to_string() == asked);
@@ -57,6 +63,7 @@ impl EnterableVm {
         match self {
             Self::Own(vm) => vm.name(),
             Self::Shared(share) => &share.vm,
+            Self::Team(vm) => &vm.name,
         }
     }
 
@@ -64,6 +71,7 @@ impl EnterableVm {
         match self {
             Self::Own(vm) => vm.info().status,
             Self::Shared(share) => share.status,
+            Self::Team(vm) => vm.status,
         }
     }
 
@@ -72,6 +80,7 @@ impl EnterableVm {
         match self {
             Self::Own(vm) => vm.name().label(),
             Self::Shared(share) => share.vm.to_string(),
+            Self::Team(vm) => vm.name.label(),
         }
     }
 
@@ -80,6 +89,7 @@ impl EnterableVm {
         match self {
             Self::Own(vm) => format!("/vms/{}", vm.name().label()),
             Self::Shared(_) => "/#shared".to_owned(),
+            Self::Team(_) => "/#team".to_owned(),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::words::{Moment, about, size};
+use crate::{
+    visitor::Member,
+    words::{Moment, about, size},
+};
 
 /// A VM.
 pub(crate) struct VmView {
@@ -14,6 +17,8 @@ pub(crate) struct VmView {
     pub(crate) title: Option<String>,
     pub(crate) name: String,
     pub(crate) owner: String,
+    /// It belongs to the team, and to no account.
+    pub(crate) of_team: bool,
     pub(crate) path: String,
     pub(crate) names: Vec<String>,
     pub(crate) command: String,
@@ -55,6 +60,7 @@ impl VmView {
             label,
             title: info.title.as_ref().map(ToString::to_string),
             owner: info.name.owner.to_string(),
+            of_team: info.name.is_of_team(),
             names: info.names.clone(),
             command: format!("ssh {}", info.host),
             kind: kind(info.status),
@@ -77,6 +83,11 @@ impl VmView {
             host_key: info.host_key.clone(),
             created: Moment::new(info.created),
         }
+    }
+
+    /// One of the team, in which the member has a user of their own.
+    pub(crate) fn of_team(info: &VmInfo, member: &Member) -> Self {
+        Self { command: format!("ssh {}@{}", member.account(), info.host), ..Self::new(info) }
     }
 }
 

@@ -127,6 +127,12 @@ impl Desk {
                 tracing::info!(account = %name, fingerprint = %key.fingerprint, "key removed");
                 Answer::RemovedKey { key, behind: self.control.behind_with_keys(&name) }
             }
+            Request::TeamVmAdd {} => {
+                let vm = host.add_team_vm().await?;
+                tracing::info!(vm = %vm.name, "VM added");
+                self.rewrite_known_hosts().await;
+                Answer::Vm(vm)
+            }
             Request::VmAdd { account: name } => {
                 let vm = host.add_vm(&account(&name)?).await?;
                 tracing::info!(vm = %vm.name, "VM added");

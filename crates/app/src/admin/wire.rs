@@ -71,6 +71,8 @@ pub(crate) enum Request {
     TeamCaAdd { pasted: String, label: Option<String> },
     /// Has those of one let nobody in.
     TeamCaRemove { which: String },
+    /// Makes a VM for the team.
+    TeamVmAdd {},
     /// Loads a key revocation list, in base64.
     TeamCaRevoke { krl: String },
     /// Adds the keys in a paste.
@@ -139,6 +141,7 @@ impl Request {
             | Self::HostCaAdd {}
             | Self::HostCaUse { .. }
             | Self::HostCaRemove { .. }
+            | Self::TeamVmAdd {}
             | Self::TeamCaList {}
             | Self::TeamCaAdd { .. }
             | Self::TeamCaRemove { .. }

@@ -9,6 +9,15 @@ pub(crate) enum TeamCommand {
     /// The CAs whose certificates let members in
     #[command(subcommand)]
     Ca(TeamCaCommand),
+    /// The VMs that belong to the team: every member is let in
+    #[command(subcommand)]
+    Vm(TeamVmCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TeamVmCommand {
+    /// Add a VM to the team and print its host name; what is done with one later is berth admin vm
+    Add,
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,12 +7,21 @@ use serde_json::json;
 use super::{Context, key, misfit};
 use crate::{
     admin::wire::{Answer, Failure, Request},
-    cli::{TeamCaCommand, TeamCommand},
+    cli::{TeamCaCommand, TeamCommand, TeamVmCommand},
     output::{Table, day, moment},
 };
 
 pub(crate) fn run(context: &Context<'_>, command: &TeamCommand) -> Result<(), Failure> {
-    let TeamCommand::Ca(command) = command;
+    match command {
+        TeamCommand::Ca(command) => ca(context, command),
+        TeamCommand::Vm(TeamVmCommand::Add) => {
+            let Answer::Vm(vm) = context.ask(&Request::TeamVmAdd {})? else { return Err(misfit()) };
+            context.output.result(&vm, &vm.host)
+        }
+    }
+}
+
+fn ca(context: &Context<'_>, command: &TeamCaCommand) -> Result<(), Failure> {
     let (request, next) = match command {
         TeamCaCommand::List => (Request::TeamCaList {}, ""),
         TeamCaCommand::Add(args) => (

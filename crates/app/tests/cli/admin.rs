@@ -244,3 +244,18 @@ fn cas_of_members_are_trusted_revoked_and_forgotten() {
     world.run("admin team ca remove office").ok();
     assert_eq!(world.json("admin team ca list")["cas"], json!([]));
 }
+
+#[test]
+fn a_vm_of_the_team_is_an_operators_to_make() {
+    let world = World::new();
+    let _server = world.serve();
+    world.run("admin account add alice").ok();
+    assert_eq!(world.run("admin team vm add").ok(), "shared-0.main.vm.localhost\n");
+    assert!(world.run("admin vm list").ok().starts_with("shared-0.main.vm.localhost\toff\t"));
+    assert_eq!(world.json("admin vm always-on shared-0 on")["name"], "shared-0.main");
+    assert!(world.run("admin vm share shared-0 alice").refused().contains("every member is let into it"));
+    assert!(world.run("admin account add shared").refused().contains("reserved"));
+    assert_eq!(world.json("admin account list")["accounts"].as_array().unwrap().len(), 1);
+    assert!(world.run("admin audit").ok().contains("shared-0.main"));
+    world.run("admin vm remove shared-0").ok();
+}

@@ -28,6 +28,7 @@ mod run;
 mod scripts;
 mod sharing;
 mod sleep;
+mod team;
 mod terminal;
 mod tutorial;
 mod website;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         page::TESTS,
         sharing::TESTS,
         certificates::TESTS,
+        team::TESTS,
     ];
     // The small ones wait most of their time, so they begin with the first of the others.
     let small = small.into_iter().flatten().map(|(name, test)| trial(name, *test, &worlds, Worlds::small));

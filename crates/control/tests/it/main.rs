@@ -13,6 +13,7 @@ mod room;
 mod sharing;
 mod sites;
 mod sleep;
+mod team;
 mod terminal;
 mod time;
 mod web;

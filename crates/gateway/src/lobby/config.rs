@@ -6,7 +6,7 @@ use berth_model::{
 };
 use serde_json::json;
 
-use super::{answer::Answer, sharing::short};
+use super::answer::Answer;
 use crate::ssh::Seat;
 
 /// The lines by which ssh knows the gateway and the VMs.
@@ -61,7 +61,7 @@ pub(super) fn gateway(seat: &Seat) -> String {
 
 /// What follows `ssh` to get into one of the person's VMs without any configuration.
 pub(super) fn direct(seat: &Seat, vm: &VmName) -> String {
-    if vm.owner == *seat.login.account() { as_user(seat, &vm.label()) } else { as_user(seat, &short(vm)) }
+    if vm.owner == *seat.login.account() { as_user(seat, &vm.label()) } else { as_user(seat, &vm.short()) }
 }
 
 fn as_user(seat: &Seat, user: &str) -> String {

@@ -69,10 +69,11 @@ impl<'a> Desk<'a> {
         list::greeting(self.seat.login.account().as_str(), &vms, OffsetDateTime::now_utc())
     }
 
-    /// The labels of the person's VMs.
+    /// The labels of the person's VMs, and of the team's.
     pub(super) async fn labels(&self) -> Vec<String> {
-        let vms = self.vms().await.unwrap_or_default();
-        vms.iter().map(|vm| vm.name.label()).collect()
+        let (vms, team) =
+            (self.vms().await.unwrap_or_default(), self.acting.team_vms().await.unwrap_or_default());
+        vms.iter().chain(&team).map(|vm| vm.name.label()).collect()
     }
 
     pub(super) async fn vms(&self) -> Result<Vec<VmInfo>, Failure> {
@@ -90,8 +91,9 @@ impl<'a> Desk<'a> {
     async fn list_vms(&self) -> Result<Answer, Failure> {
         let vms = self.vms().await?;
         let shared = self.acting.shared_with_me().await?;
-        let text = list::vms(&vms, &shared, OffsetDateTime::now_utc(), self.form());
-        self.done(text, &json!({ "vms": vms, "shared": shared }))
+        let team = self.acting.team_vms().await?;
+        let text = list::vms(&vms, &team, &shared, OffsetDateTime::now_utc(), self.form());
+        self.done(text, &json!({ "vms": vms, "team": team, "shared": shared }))
     }
 
     /// The VM that is meant; without a word, the only one that there is.
@@ -118,21 +120,39 @@ impl<'a> Desk<'a> {
         })
     }
 
+    /// The same for what is done to VMs of the team, too.
+    async fn vm_or_teams(&self, asked: Option<&str>) -> Result<VmInfo, Failure> {
+        let name = match asked {
+            Some(asked) => self.resolve(asked).await.filter(VmName::is_of_team),
+            None => None,
+        };
+        let team = self.acting.team_vms().await?;
+        match team.into_iter().find(|vm| Some(&vm.name) == name.as_ref()) {
+            Some(vm) => Ok(vm),
+            None => self.vm(asked).await,
+        }
+    }
+
     /// By its label, or by any of the names that it has elsewhere.
     async fn resolve(&self, asked: &str) -> Option<VmName> {
         let account = self.seat.login.account();
-        let name = if asked.contains('.') { asked.to_owned() } else { format!("{asked}.{account}") };
+        let whole = asked.contains('.') || asked.starts_with("shared-");
+        let name = if whole { asked.to_owned() } else { format!("{asked}.{account}") };
         self.acting.find_vm(&name).await.ok()
     }
 
     /// How a VM is now.
     async fn again(&self, vm: &VmInfo) -> VmInfo {
-        let vms = self.vms().await.unwrap_or_default();
-        vms.into_iter().find(|info| info.name == vm.name).unwrap_or_else(|| vm.clone())
+        let (vms, team) =
+            (self.vms().await.unwrap_or_default(), self.acting.team_vms().await.unwrap_or_default());
+        vms.into_iter().chain(team).find(|info| info.name == vm.name).unwrap_or_else(|| vm.clone())
     }
 
     async fn change(&self, asked: Option<String>, verb: Verb) -> Result<Answer, Failure> {
-        let vm = self.vm(asked.as_deref()).await?;
+        let vm = match verb {
+            Verb::Start => self.vm_or_teams(asked.as_deref()).await?,
+            Verb::Sleep | Verb::Stop => self.vm(asked.as_deref()).await?,
+        };
         let (name, label) = (&vm.name, vm.name.label());
         let done = match verb {
             Verb::Start => self.start(name).await,
@@ -169,7 +189,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn why(&self, asked: Option<String>) -> Result<Answer, Failure> {
-        let vm = self.vm(asked.as_deref()).await?;
+        let vm = self.vm_or_teams(asked.as_deref()).await?;
         let why = self.acting.why(&vm.name).await.map_err(|error| self.said(error, &vm.name))?;
         self.done(format!("{why}\n"), &json!(vm))
     }

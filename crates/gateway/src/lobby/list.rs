@@ -5,7 +5,6 @@ use berth_model::Fingerprint;
 use time::{Duration, OffsetDateTime};
 use unicode_width::UnicodeWidthStr;
 
-use super::sharing::short;
 use crate::text::in_one_line;
 
 /// VMs that are named in the greeting.
@@ -44,12 +43,18 @@ fn clause(vm: &VmInfo, now: OffsetDateTime) -> String {
     }
 }
 
-/// The VMs, a line for each; those of others, which are shared with the person, after their own.
-pub(super) fn vms(vms: &[VmInfo], shared: &[ShareInfo], now: OffsetDateTime, form: Form) -> String {
-    if vms.is_empty() && shared.is_empty() {
+/// The VMs, a line for each: one's own, the team's, and those of others, which are shared with the person.
+pub(super) fn vms(
+    vms: &[VmInfo],
+    team: &[VmInfo],
+    shared: &[ShareInfo],
+    now: OffsetDateTime,
+    form: Form,
+) -> String {
+    if vms.is_empty() && team.is_empty() && shared.is_empty() {
         return "You have no VM yet. Make one: new\n".to_owned();
     }
-    let rows = vms.iter().map(|vm| {
+    let rows = vms.iter().chain(team).map(|vm| {
         let state = match vm.asleep_since.filter(|_| vm.status == Status::Asleep) {
             Some(since) => format!("asleep for {}", span(now - since)),
             None => vm.status.to_string(),
@@ -58,7 +63,7 @@ pub(super) fn vms(vms: &[VmInfo], shared: &[ShareInfo], now: OffsetDateTime, for
         [vm.name.label(), state, vm.host.clone(), title]
     });
     let of_others = shared.iter().map(|share| {
-        let (owner, name) = (&share.vm.owner, short(&share.vm));
+        let (owner, name) = (&share.vm.owner, share.vm.short());
         let (state, what) = match share.accepted {
             Some(_) => (share.status.to_string(), format!("{owner} shares it with you")),
             None => ("asked".to_owned(), format!("{owner} asks you to share it: accept {name}")),

@@ -14,11 +14,6 @@ use super::{
 };
 use crate::text::quoted;
 
-/// How the VM of somebody else is called here: `vm-0.bob`.
-pub(super) fn short(vm: &VmName) -> String {
-    format!("{}.{}", vm.label(), vm.owner)
-}
-
 impl Desk<'_> {
     pub(super) async fn carry_out_sharing(&self, sharing: Sharing) -> Result<Answer, Failure> {
         match sharing {
@@ -40,7 +35,7 @@ impl Desk<'_> {
     /// The names of what is shared with the person, and of what they were asked to share.
     pub(super) async fn names_of_shared(&self) -> Vec<String> {
         let shared = self.acting.shared_with_me().await.unwrap_or_default();
-        shared.iter().map(|share| short(&share.vm)).collect()
+        shared.iter().map(|share| share.vm.short()).collect()
     }
 
     async fn share(&self, vm: &str, account: &str, terms: ShareTerms) -> Result<Answer, Failure> {
@@ -90,7 +85,7 @@ impl Desk<'_> {
         let share = share.map_err(|error| self.said_of_sharing(error, &vm))?;
         let text = format!(
             "You are in {} {} sudo now: ssh {}\n",
-            short(&vm),
+            vm.short(),
             if share.sudo { "with" } else { "without" },
             config::direct(self.seat, &vm)
         );
@@ -101,7 +96,7 @@ impl Desk<'_> {
         let vm = self.shared_vm(asked).await?.vm;
         let share = self.acting.leave_share(&vm).await;
         let share = share.map_err(|error| self.said_of_sharing(error, &vm))?;
-        self.done(format!("{} is not shared with you any more.\n", short(&vm)), &json!(share))
+        self.done(format!("{} is not shared with you any more.\n", vm.short()), &json!(share))
     }
 
     /// The VM of somebody else that is meant, by any of its names.
@@ -112,7 +107,7 @@ impl Desk<'_> {
             domains.resolve(asked).or_else(|| domains.resolve(&format!("{asked}.{}", domains.vm_domain())));
         let found = shared.iter().find(|share| Some(&share.vm) == meant.as_ref()).cloned();
         found.ok_or_else(|| {
-            let all: Vec<String> = shared.iter().map(|share| short(&share.vm)).collect();
+            let all: Vec<String> = shared.iter().map(|share| share.vm.short()).collect();
             let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
             let asked = quoted(asked);
             let text = format!("There is no VM {asked} that is shared with you. Shared with you: {all}.");

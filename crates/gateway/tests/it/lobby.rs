@@ -348,3 +348,21 @@ async fn a_vm_is_shared_accepted_and_taken_back_from_here() {
     let done = alice("share vm-0 root --json").await;
     assert_eq!((done.status, &json(&done.stdout)["error"]["kind"]), (Some(1), &Value::from("invalid")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_teams_can_be_seen_and_woken() {
+    let world = World::new().await;
+    let host = world.control.acting(berth_control::Actor::host());
+    host.add_team_vm().await.unwrap();
+    let done = world.ssh(&["gateway", "vms"], b"").await;
+    let listed = format!("vm-0\toff\t{HOST}\t\nshared-0\toff\tshared-0.koding.kd.io\t\n");
+    assert_eq!(text(&done.stdout), listed, "{done:?}");
+    let done = world.ssh(&["gateway", "start", "shared-0"], b"").await;
+    assert_eq!(text(&done.stdout), "shared-0 is running: ssh shared-0@ssh.koding.com\n", "{done:?}");
+    let done = world.ssh(&["gateway", "why", "shared-0.koding.kd.io", "--json"], b"").await;
+    assert_eq!(json(&done.stdout)["status"], "running", "{done:?}");
+    let done = world.ssh(&["gateway", "stop", "shared-0"], b"").await;
+    assert_eq!(done.stderr, "There is no VM shared-0 of yours. Yours: vm-0.\n");
+    let done = world.ssh(&["gateway", "nc", "shared-0.koding.kd.io", "8080"], b"echoed").await;
+    assert_eq!(text(&done.stdout), "echoed", "{done:?}");
+}

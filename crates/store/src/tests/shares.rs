@@ -137,3 +137,29 @@ async fn a_vm_that_is_being_removed_is_shared_with_nobody() {
         assert_eq!(guests(&store, next, 6).await, [], "the next one of that name is another");
     }
 }
+
+#[tokio::test]
+async fn members_of_the_team_have_ids_and_the_teams_vms_have_no_account() {
+    for store in stores_with_accounts().await {
+        let seen = async || {
+            let rows = store.members().await.unwrap();
+            rows.into_iter().map(|row| (row.name.to_string(), row.uid, row.role)).collect::<Vec<_>>()
+        };
+        let alices = ("alice".to_owned(), 20001, crate::Role::Operator);
+        assert_eq!(seen().await, [alices.clone(), ("bob".to_owned(), 20002, crate::Role::Member)]);
+        store.block_account(&bob(), at(1)).await.unwrap();
+        assert_eq!(seen().await, std::slice::from_ref(&alices));
+        store.remove_account(&bob(), at(1)).await.unwrap();
+        assert_eq!(seen().await, [alices]);
+
+        let teams = AccountName::of_teams();
+        let vm = store.add_vm(&new_vm(teams.clone(), "one"), at(1)).await.unwrap();
+        assert_eq!(vm.name.to_string(), "shared-0.koding");
+        assert_eq!(store.vm(&vm.name).await.unwrap().unwrap().id, vm.id);
+        assert_eq!(store.vms(Some(&teams)).await.unwrap().len(), 1);
+        assert_eq!(store.vms(None).await.unwrap().len(), 1);
+        let accounts = store.accounts().await.unwrap();
+        assert_eq!(accounts.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["alice"]);
+        assert_eq!((store.count_accounts().await.unwrap(), store.account(&teams).await.unwrap()), (1, None));
+    }
+}

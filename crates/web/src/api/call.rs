@@ -84,21 +84,25 @@ fn body<B: DeserializeOwned>(sent: &[u8]) -> Result<B, Refusal> {
 }
 
 impl<P, Q, B> Call<P, Q, B> {
-    /// The VM that is meant by its label, for one's own, or by its name or any of its host names. Whether there is one,
+    /// The VM that is meant by its label, for one's own and the team's, or by its name or any of its host names. Whether there is one,
     /// and whose it is, is for control to say.
     pub(crate) fn vm(&self, asked: &str) -> Result<VmName, Refusal> {
         let domains = &self.website.site.domains;
-        let own = VmNumber::from_label(asked).map(|number| VmName {
-            number,
-            owner: self.caller.account().clone(),
-            team: domains.team().clone(),
-        });
-        own.or_else(|| asked.parse().ok()).or_else(|| domains.resolve(asked)).ok_or_else(Refusal::missing)
+        let team = || domains.team().clone();
+        let owner = || self.caller.account().clone();
+        let own = VmNumber::from_label(asked).map(|number| VmName { number, owner: owner(), team: team() });
+        let teams = || VmNumber::from_team_label(asked).map(|number| VmName::of_team(number, team()));
+        own.or_else(teams)
+            .or_else(|| asked.parse().ok())
+            .or_else(|| domains.resolve(asked))
+            .ok_or_else(Refusal::missing)
     }
 
     /// What is to be told of a VM.
     pub(crate) async fn vm_info(&self, name: &VmName) -> Result<VmInfo, Refusal> {
-        let vms = self.caller.acting.vms(Some(&name.owner)).await?;
+        let acting = &self.caller.acting;
+        let vms =
+            if name.is_of_team() { acting.team_vms().await? } else { acting.vms(Some(&name.owner)).await? };
         vms.into_iter().find(|vm| vm.name == *name).ok_or_else(Refusal::missing)
     }
 }

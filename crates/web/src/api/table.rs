@@ -10,7 +10,7 @@ use super::{
         Chapter::{self, Account, Accounts, Keys, Operators, Vms},
         row,
     },
-    shares, vms,
+    shares, team_vms, vms,
 };
 use crate::routes::{PASTE, Row};
 
@@ -145,6 +145,15 @@ fn members() -> Vec<Row> {
             shares::leave,
         ),
         row(
+            get("/api/v1/team-vms", VmsRead),
+            about(
+                Vms,
+                "list_team_vms",
+                "The VMs of the team, into which every member is let as a user of their own.",
+            ),
+            team_vms::list,
+        ),
+        row(
             get("/api/v1/vms/{vm}/why", VmsRead),
             about(Vms, "why_vm", "Why a VM is awake, or when and why it fell asleep."),
             vms::why,
@@ -274,6 +283,11 @@ fn operators() -> Vec<Row> {
             get("/api/v1/all-vms", OpsRead),
             about(Operators, "list_all_vms", "Everybody’s VMs."),
             vms::list_all,
+        ),
+        row(
+            post("/api/v1/team-vms", OpsWrite),
+            about(Operators, "add_team_vm", "Makes a VM for the team."),
+            team_vms::add,
         ),
         row(
             get("/api/v1/connections", OpsRead),

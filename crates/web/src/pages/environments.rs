@@ -53,6 +53,7 @@ struct Environments {
     vms: Vec<VmView>,
     keys: usize,
     sleep_after: Option<String>,
+    team: Vec<VmView>,
     shared: Vec<SharedView>,
     new_wrong: Option<String>,
 }
@@ -103,6 +104,7 @@ pub(crate) async fn show_page(
         vms,
         keys: member.acting.keys(member.account()).await?.len(),
         sleep_after: website.control.settings().idle.sleep_after.map(span),
+        team: member.acting.team_vms().await?.iter().map(|vm| VmView::of_team(vm, member)).collect(),
         shared: shared::of(member).await?,
         new_wrong,
     };

@@ -229,9 +229,5 @@ fn in_words(listeners: &[Listener]) -> String {
 
 /// What people call a VM: `vm-0.alice`, with its team where that is not the default one.
 fn called(vm: &VmName, website: &Website) -> String {
-    if vm.team == *website.site.domains.team() {
-        format!("{}.{}", vm.label(), vm.owner)
-    } else {
-        vm.to_string()
-    }
+    if vm.team == *website.site.domains.team() { vm.short() } else { vm.to_string() }
 }

@@ -44,6 +44,7 @@ GET /api/v1/connections | Token(OpsRead) | reads
 GET /api/v1/invitations | Token(OpsRead) | reads
 GET /api/v1/keys | Token(KeysRead) | reads
 GET /api/v1/shared-vms | Token(VmsRead) | reads
+GET /api/v1/team-vms | Token(VmsRead) | reads
 GET /api/v1/vms | Token(VmsRead) | reads
 GET /api/v1/vms/{vm} | Token(VmsRead) | reads
 GET /api/v1/vms/{vm}/boot-log | Token(VmsRead) | reads
@@ -100,6 +101,7 @@ POST /api/v1/accounts/{account}/links | Token(OpsWrite) | with its token
 POST /api/v1/accounts/{account}/vms | Token(OpsWrite) | with its token
 POST /api/v1/invitations | Token(OpsWrite) | with its token
 POST /api/v1/keys | Token(KeysWrite) | with its token
+POST /api/v1/team-vms | Token(OpsWrite) | with its token
 POST /api/v1/vms | Token(VmsWrite) | with its token
 POST /api/v1/vms/{vm}/rebuild | Token(VmsWrite) | with its token
 POST /api/v1/vms/{vm}/sleep | Token(VmsWrite) | with its token

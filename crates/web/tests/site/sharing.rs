@@ -96,3 +96,36 @@ async fn the_same_by_the_api() {
     let reader = world.program("alice", &[Scope::VmsRead]).await;
     assert_eq!(reader.put(path, json!({})).await.0, 403);
 }
+
+#[tokio::test]
+async fn what_is_the_teams_is_every_members() {
+    let (world, mut alice) = World::new().await.operated().await;
+    let mut bob = world.logged_in("bob").await;
+    assert!(!bob.get("/").await.body.contains("Your team"));
+    let (operator, member) = (
+        world.program("alice", &[Scope::OpsWrite]).await,
+        world.program("bob", &[Scope::VmsRead, Scope::VmsWrite]).await,
+    );
+    assert_eq!(member.post("/api/v1/team-vms", json!({})).await.0, 403);
+    let (status, made) = operator.post("/api/v1/team-vms", json!({})).await;
+    assert_eq!((status, &made["host"]), (201, &json!("shared-0.koding.kd.io")), "{made}");
+    let (_, listed) = member.get("/api/v1/team-vms").await;
+    assert_eq!(listed["items"][0]["label"], "shared-0", "{listed}");
+    assert_eq!(member.get("/api/v1/vms/shared-0").await.1["name"], "shared-0.koding");
+    assert_eq!(member.post("/api/v1/vms/shared-0/stop", json!({})).await.0, 404);
+    assert_eq!(member.get("/api/v1/vms").await.1["items"].as_array().unwrap().len(), 1);
+
+    let page = bob.get("/").await.body;
+    assert!(page.contains("ssh bob@shared-0.koding.kd.io"), "{page}");
+    assert!(page.contains("href=\"/vms/shared-0/terminal\""), "{page}");
+    assert_eq!(bob.get("/vms/shared-0/terminal").await.status, StatusCode::OK);
+    assert_eq!(
+        bob.get("/vms/shared-0").await.status,
+        StatusCode::NOT_FOUND,
+        "its settings are the operators'"
+    );
+    let page = alice.get("/ops/vms").await.body;
+    assert!(page.contains("shared-0.koding") && page.contains("the team"), "{page}");
+    assert!(!alice.get("/ops/accounts").await.body.contains("/ops/accounts/shared"));
+    assert_eq!(alice.get("/ops/accounts/shared").await.status, StatusCode::NOT_FOUND);
+}
