@@ -24,7 +24,7 @@ fn members(world: &World) {
     let direct = world.sh_at("mallory", "ssh -o LogLevel=ERROR shared-0@ssh.koding.com id -un").ok();
     assert_eq!(direct, "mallory\n");
     let site = |host: &str| {
-        let curl = "curl -sS --retry 20 --retry-delay 1 -o page -w '%{http_code}'";
+        let curl = "curl -sS -H 'Accept: text/html' --retry 20 --retry-delay 1 -o page -w '%{http_code}'";
         world.sh(&format!("{curl} -H 'Host: {host}' http://koding.com/")).ok()
     };
     assert_eq!(site(HOST), "200");

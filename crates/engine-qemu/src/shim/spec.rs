@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use berth_engine::{EngineError, Guest, GuestUser};
 use berth_model::{AccountName, Secret, VmId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{egress::WayOut, paths::VmPaths, qemu::Machine};
 
@@ -40,6 +40,7 @@ pub(crate) enum Begin {
 pub(crate) struct GuestSpec {
     hostname: String,
     names: Vec<String>,
+    #[serde(deserialize_with = "owner")]
     user: AccountName,
     authorized_keys: String,
     #[serde(default)]
@@ -48,6 +49,11 @@ pub(crate) struct GuestSpec {
     /// A server that is older than this shim does not say it.
     #[serde(default)]
     host_certificate: String,
+}
+
+/// Whose a VM is: an account's, or its team's.
+fn owner<'de, D: Deserializer<'de>>(from: D) -> Result<AccountName, D::Error> {
+    AccountName::owner_from(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
 impl std::fmt::Debug for GuestSpec {
@@ -101,4 +107,28 @@ pub(crate) fn to_text(spec: &ShimSpec) -> Result<Vec<u8>, EngineError> {
         return Err(EngineError::Broken { reason: "the account has too many keys".to_owned() });
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_of_the_team_arrives_as_it_was_sent() {
+        for user in [AccountName::of_teams(), "alice".parse().unwrap()] {
+            let guest = Guest {
+                hostname: "shared-0".into(),
+                names: vec!["shared-0.koding.kd.io".into()],
+                user: user.clone(),
+                authorized_keys: String::new(),
+                others: vec![],
+                host_key: Secret::new("key".into()),
+                host_certificate: String::new(),
+            };
+            let sent = serde_json::to_string(&GuestSpec::from(&guest)).unwrap();
+            let came: Guest = serde_json::from_str::<GuestSpec>(&sent).unwrap().into();
+            assert_eq!((came.user, came.hostname), (user, guest.hostname));
+        }
+        assert!(serde_json::from_str::<GuestSpec>(r#"{"user":"root"}"#).is_err());
+    }
 }
