@@ -163,7 +163,8 @@ impl Acting {
             return Err(Error::TeamCaWithOptions.into());
         }
         let algorithm = pasted.key.algorithm();
-        let named = label.or(Some(pasted.comment.as_str())).filter(|text| !text.trim().is_empty());
+        let named = [label, Some(pasted.comment.as_str())].into_iter().flatten();
+        let named = named.map(str::trim).find(|text| !text.is_empty());
         let label: String =
             named.unwrap_or(&algorithm).chars().filter(|c| !c.is_control()).take(MAX_LABEL).collect();
         let (store, team) = (&self.control.store, self.control.settings.domains.team());

@@ -126,6 +126,8 @@ pub(crate) const SHORT: usize = 8 * 1024;
 const CREDENTIAL: usize = 64 * 1024;
 /// The most bytes of a form with a paste of keys in it: 64 KiB, which may triple on the way.
 pub(crate) const PASTE: usize = 200 * 1024;
+/// The most bytes of a form with a key revocation list in it: base64, in which some signs may triple on the way.
+pub(crate) const KRL: usize = 1024 * 1024;
 
 fn row<T: 'static>(
     (method, filter): (Method, MethodFilter),
@@ -243,6 +245,11 @@ pub(crate) fn table() -> Vec<Row> {
         page("/ops/connections", Operator, ops::connections::show),
         page("/ops/health", Operator, ops::health::show),
         page("/ops/vms", Operator, ops::vms::show),
+        page("/ops/team", Operator, ops::team::show),
+        form("/ops/team/vms", Operator, SHORT, ops::team::add_vm),
+        form("/ops/team/cas", Operator, PASTE, ops::team::add_ca),
+        form("/ops/team/cas/remove", Operator, SHORT, ops::team::remove_ca),
+        form("/ops/team/krl", Operator, KRL, ops::team::load_krl),
         page("/ops/audit", Operator, ops::audit::show),
     ];
     rows.extend(api::table::rows());

@@ -24,6 +24,7 @@ mod audit;
 mod invitations;
 mod keys;
 mod shares;
+mod team_cas;
 mod team_vms;
 mod vms;
 

@@ -10,9 +10,9 @@ use super::{
         Chapter::{self, Account, Accounts, Keys, Operators, Vms},
         row,
     },
-    shares, team_vms, vms,
+    shares, team_cas, team_vms, vms,
 };
-use crate::routes::{PASTE, Row};
+use crate::routes::{KRL, PASTE, Row};
 
 fn get(path: &'static str, scope: Scope) -> At {
     At { method: Method::GET, path, scope }
@@ -289,6 +289,36 @@ fn operators() -> Vec<Row> {
             about(Operators, "add_team_vm", "Makes a VM for the team."),
             team_vms::add,
         ),
+        row(
+            get("/api/v1/team-cas", OpsRead),
+            about(Operators, "list_team_cas", "The CAs whose certificates let members in, and what was revoked."),
+            team_cas::list,
+        ),
+        row(
+            post("/api/v1/team-cas", OpsWrite),
+            about(Operators, "add_team_ca", "Has the certificates of a CA let members in."),
+            team_cas::add,
+        )
+        .with_most(PASTE),
+        row(
+            delete("/api/v1/team-cas/{ca}", OpsWrite),
+            about(
+                Operators,
+                "remove_team_ca",
+                "Trusts a CA no more. Connections by its certificates end at once.",
+            ),
+            team_cas::remove,
+        ),
+        row(
+            put("/api/v1/team-krl", OpsWrite),
+            about(
+                Operators,
+                "load_team_krl",
+                "Loads a key revocation list in the place of the last one. Connections by what is in it end at once.",
+            ),
+            team_cas::revoke,
+        )
+        .with_most(KRL),
         row(
             get("/api/v1/connections", OpsRead),
             about(Operators, "list_connections", "The connections into VMs that are open now, 1000 at most."),

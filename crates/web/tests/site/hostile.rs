@@ -86,7 +86,7 @@ fn harmless(body: &str, what: &str) {
 }
 
 /// Every field that a form of this site has. One that a template has and this list has not fails a test below.
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 29] = [
     "name",
     "size",
     "password",
@@ -114,6 +114,8 @@ const FIELDS: [&str; 27] = [
     "account",
     "sudo",
     "vm",
+    "ca",
+    "krl",
 ];
 
 #[test]

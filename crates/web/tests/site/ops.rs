@@ -1,9 +1,10 @@
 //! The operators' pages, and the team's.
 
 use axum::http::StatusCode;
-use berth_control::{Actor, OwnLimits};
+use berth_control::{Actor, OwnLimits, Scope};
 use berth_engine::EngineError;
 use berth_testkit::Verb;
+use serde_json::json;
 
 use crate::world::{World, account, key};
 
@@ -114,4 +115,49 @@ async fn the_trail_is_searched_by_sort_too() {
     alice.post("/vms/vm-0/label", &[("label", "shop")]).await;
     let page = alice.get("/ops/audit?kind=vm_titled").await.body;
     assert!(page.contains("VM titled: vm-0.alice.koding (shop)") && !page.contains("<td>log in"), "{page}");
+}
+
+#[tokio::test]
+async fn what_is_the_teams_is_made_and_trusted_on_a_page() {
+    let (world, mut alice) = World::new().await.operated().await;
+    let mut bob = world.logged_in("bob").await;
+    assert_eq!(bob.get("/ops/team").await.status, StatusCode::NOT_FOUND);
+    alice.get("/ops/team").await;
+    assert_eq!(alice.post("/ops/team/vms", &[]).await.status, StatusCode::SEE_OTHER);
+    let ca = key("office");
+    let added = alice.post("/ops/team/cas", &[("key", &ca), ("label", "")]).await;
+    assert_eq!((added.status, added.location()), (StatusCode::SEE_OTHER, "/ops/team#cas"));
+    let page = alice.get("/ops/team").await.body;
+    assert!(page.contains("shared-0.koding") && page.contains("<bdi>office</bdi>"), "{page}");
+    for (key, words) in [
+        ("nonsense", "nonsense"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----", "private key"),
+    ] {
+        let refused = alice.post("/ops/team/cas", &[("key", key), ("label", "x")]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.body.contains(words) || refused.body.contains("key"), "{}", refused.body);
+        assert!(!refused.body.contains("BEGIN OPENSSH"), "it is not shown again");
+    }
+    for krl in ["%%%", "AAAA", ""] {
+        let refused = alice.post("/ops/team/krl", &[("krl", krl)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{krl}");
+        assert!(refused.body.contains("That is no key revocation list."), "{}", refused.body);
+    }
+    // An empty list, as ssh-keygen -k makes it of nothing.
+    const EMPTY: &str = "U1NIS1JMCgAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    assert_eq!(alice.post("/ops/team/krl", &[("krl", EMPTY)]).await.status, StatusCode::SEE_OTHER);
+
+    let program = world.program("alice", &[Scope::OpsRead, Scope::OpsWrite]).await;
+    let (_, told) = program.get("/api/v1/team-cas").await;
+    assert_eq!((&told["cas"][0]["label"], &told["krl"]["keys"]), (&json!("office"), &json!(0)), "{told}");
+    let fingerprint = told["cas"][0]["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!(program.put("/api/v1/team-krl", json!({ "krl": "AAAA" })).await.0, 422);
+    assert_eq!(program.put("/api/v1/team-krl", json!({ "krl": EMPTY })).await.0, 200);
+    let (status, told) = program.post("/api/v1/team-cas", json!({ "key": key("x") })).await;
+    assert_eq!((status, told["cas"].as_array().unwrap().len()), (200, 2));
+    let path = format!("/api/v1/team-cas/{}", fingerprint.replace('/', "%2F").replace('+', "%2B"));
+    assert_eq!(program.delete(&path).await.0, 204);
+    assert_eq!(program.delete(&path).await.0, 404);
+    let left = alice.get("/ops/team").await.body;
+    assert!(!left.contains("<bdi>office</bdi>") && left.contains("<bdi>x</bdi>"), "{left}");
 }

@@ -15,6 +15,7 @@ DELETE /api/v1/accounts/{account}/keys/{key} | Token(OpsWrite) | with its token
 DELETE /api/v1/invitations/{invitation} | Token(OpsWrite) | with its token
 DELETE /api/v1/keys/{key} | Token(KeysWrite) | with its token
 DELETE /api/v1/shared-vms/{vm} | Token(VmsWrite) | with its token
+DELETE /api/v1/team-cas/{ca} | Token(OpsWrite) | with its token
 DELETE /api/v1/vms/{vm} | Token(VmsWrite) | with its token
 DELETE /api/v1/vms/{vm}/shares/{account} | Token(VmsWrite) | with its token
 GET / | Anybody | reads
@@ -44,6 +45,7 @@ GET /api/v1/connections | Token(OpsRead) | reads
 GET /api/v1/invitations | Token(OpsRead) | reads
 GET /api/v1/keys | Token(KeysRead) | reads
 GET /api/v1/shared-vms | Token(VmsRead) | reads
+GET /api/v1/team-cas | Token(OpsRead) | reads
 GET /api/v1/team-vms | Token(VmsRead) | reads
 GET /api/v1/vms | Token(VmsRead) | reads
 GET /api/v1/vms/{vm} | Token(VmsRead) | reads
@@ -68,6 +70,7 @@ GET /ops/accounts/{account} | Operator | reads
 GET /ops/audit | Operator | reads
 GET /ops/connections | Operator | reads
 GET /ops/health | Operator | reads
+GET /ops/team | Operator | reads
 GET /ops/vms | Operator | reads
 GET /team | Member | reads
 GET /vms/{vm} | Member | reads
@@ -101,6 +104,7 @@ POST /api/v1/accounts/{account}/links | Token(OpsWrite) | with its token
 POST /api/v1/accounts/{account}/vms | Token(OpsWrite) | with its token
 POST /api/v1/invitations | Token(OpsWrite) | with its token
 POST /api/v1/keys | Token(KeysWrite) | with its token
+POST /api/v1/team-cas | Token(OpsWrite) | with its token
 POST /api/v1/team-vms | Token(OpsWrite) | with its token
 POST /api/v1/vms | Token(VmsWrite) | with its token
 POST /api/v1/vms/{vm}/rebuild | Token(VmsWrite) | with its token
@@ -118,6 +122,10 @@ POST /ops/accounts/{account}/link | Operator | own form
 POST /ops/accounts/{account}/role | Operator | own form
 POST /ops/invitations | Operator | own form
 POST /ops/invitations/{invitation}/remove | Operator | own form
+POST /ops/team/cas | Operator | own form
+POST /ops/team/cas/remove | Operator | own form
+POST /ops/team/krl | Operator | own form
+POST /ops/team/vms | Operator | own form
 POST /shared/accept | Member | own form
 POST /shared/leave | Member | own form
 POST /vms | Member | own form
@@ -138,6 +146,7 @@ PUT /api/v1/accounts/{account}/limits | Token(OpsWrite) | with its token
 PUT /api/v1/accounts/{account}/role | Token(OpsWrite) | with its token
 PUT /api/v1/keys/{key}/label | Token(KeysWrite) | with its token
 PUT /api/v1/shared-vms/{vm} | Token(VmsWrite) | with its token
+PUT /api/v1/team-krl | Token(OpsWrite) | with its token
 PUT /api/v1/vms/{vm}/always-on | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/disk | Token(VmsWrite) | with its token
 PUT /api/v1/vms/{vm}/ports/{port} | Token(VmsWrite) | with its token

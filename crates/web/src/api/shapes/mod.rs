@@ -5,6 +5,7 @@ mod audit;
 mod key;
 mod page;
 mod share;
+mod team_ca;
 mod vm;
 
 use serde::Serialize;
@@ -19,6 +20,7 @@ pub(crate) use self::{
     key::{Key, KeyLabel, NewKeys, Verdict},
     page::{Page, Paging, page},
     share::{AcceptShare, Share, ShareTerms},
+    team_ca::{NewKrl, NewTeamCa, TeamCas},
     vm::{
         AlwaysOn, BootLog, Connection, NewVm, Port, Rebuild, Resize, SetAccess, SetTitle, Snooze, Start, Vm,
         Wait, Why,

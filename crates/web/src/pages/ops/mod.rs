@@ -6,4 +6,5 @@ pub(crate) mod audit;
 pub(crate) mod connections;
 pub(crate) mod health;
 pub(crate) mod limits;
+pub(crate) mod team;
 pub(crate) mod vms;
