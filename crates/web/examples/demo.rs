@@ -110,6 +110,10 @@ impl Demo {
         let his = control.add_vm(&bob).await?;
         control.start_vm(&his.name, mpsc::channel(1).0).await?;
         control.sleep_vm(&his.name).await?;
+        host.add_team_vm().await?;
+        let mut ca = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?.public_key().clone();
+        ca.set_comment("office");
+        host.add_team_ca(&ca.to_openssh()?, None).await?;
         self.share(&host, first, &his.name).await
     }
 

@@ -139,6 +139,8 @@ const PAGES = (said) => [
   ["ops-account-wrong", "alice", "/ops/accounts/bob", (page) => send(page, "form.limits", { vms: "many" })],
   ["ops-vms", "alice", "/ops/vms"],
   ["ops-vms-none", "alice", "/ops/vms?state=removing"],
+  ["ops-team", "alice", "/ops/team"],
+  ["ops-team-wrong", "alice", "/ops/team", (page) => send(page, '[action="/ops/team/cas"]', { key: "ssh-ed25519 AAAA" })],
   ["ops-connections", "alice", "/ops/connections"],
   ["ops-health", "alice", "/ops/health"],
   ["ops-audit", "alice", "/ops/audit"],
