@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod host_ca;
 mod key;
+mod recording;
 mod team;
 mod vm;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
     audit::AuditArgs,
     host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
+    recording::RecordingCommand,
     team::{TeamCaCommand, TeamCommand, TeamVmCommand},
     vm::{
         AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, ShareVmArgs,
@@ -153,6 +155,9 @@ pub(crate) enum AdminCommand {
     /// The team: its own VMs, and whose certificates let its members in
     #[command(subcommand)]
     Team(TeamCommand),
+    /// What was recorded of sessions
+    #[command(subcommand)]
+    Recording(RecordingCommand),
     /// Show what happened, and who did it, the latest first
     Audit(AuditArgs),
 }
@@ -213,6 +218,9 @@ mod tests {
             "admin account role alice operator",
             "admin account block alice",
             "admin account unblock alice",
+            "admin recording list --json",
+            "admin recording show 20261123T071022Z_alice_vm-0.alice.koding_web_1a2b3c4d.cast",
+            "admin recording remove x",
             "admin audit",
             "admin audit laptop --about alice --by bob --kind log_in --last 2h -n 200",
             "bench vm --json --runs 3 --cold",

@@ -17,6 +17,7 @@ pub(crate) mod check_config;
 pub(crate) mod host_ca;
 pub(crate) mod image;
 pub(crate) mod key;
+pub(crate) mod recording;
 pub(crate) mod serve;
 pub(crate) mod share;
 pub(crate) mod team;

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod log;
 mod oidc;
+mod recording;
 mod size;
 mod span;
 mod ssh;
@@ -25,6 +26,8 @@ use berth_engine::VmSpec;
 use berth_model::{DomainError, Domains, TeamName};
 use serde::{Deserialize, Serialize};
 
+use crate::state::StateDir;
+
 pub(crate) use self::{
     host::Host,
     http::Http,
@@ -33,6 +36,7 @@ pub(crate) use self::{
     load::{Overrides, load},
     log::Log,
     oidc::Oidc,
+    recording::Recording,
     size::Size,
     span::Span,
     ssh::Ssh,
@@ -60,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) limits: AccountLimits,
     pub(crate) host: Host,
     pub(crate) oidc: Oidc,
+    pub(crate) recording: Recording,
     pub(crate) log: Log,
 }
 
@@ -78,6 +83,7 @@ impl Default for Config {
             limits: AccountLimits::default(),
             host: Host::default(),
             oidc: Oidc::default(),
+            recording: Recording::default(),
             log: Log::default(),
         }
     }
@@ -118,6 +124,7 @@ impl Config {
         problems.extend(self.limits.problems(&self.vm));
         problems.extend(self.host.problems(&self.vm));
         problems.extend(self.oidc.problems());
+        problems.extend(self.recording.problems());
         problems.extend(self.log.problems());
         problems
     }
@@ -134,6 +141,7 @@ impl Config {
             limits: self.limits.limits(),
             idle: self.idle.rules(),
             memory: self.host.memory.map(Size::bytes),
+            recording: Some(self.recording.settings(StateDir::at(&self.state_dir).recordings())),
             stop_patience: self.vm.stop_patience.duration(),
             ..Settings::new(self.domains()?, vm, self.website())
         })

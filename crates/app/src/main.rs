@@ -33,7 +33,9 @@ use clap::{
 use crate::{
     admin::wire::{Failure, FailureKind},
     cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
-    command::{Context, account, audit, bench, check_config, host_ca, image, key, serve, share, team, vm},
+    command::{
+        Context, account, audit, bench, check_config, host_ca, image, key, recording, serve, share, team, vm,
+    },
     output::Output,
 };
 
@@ -107,6 +109,7 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
             VmCommand::Log(args) => vm::log(context, &args),
         },
         AdminCommand::HostCa(command) => host_ca::run(context, command),
+        AdminCommand::Recording(command) => recording::run(context, command),
         AdminCommand::Team(command) => team::run(context, &command),
         AdminCommand::Audit(args) => audit::audit(context, &args),
     }

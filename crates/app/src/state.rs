@@ -6,6 +6,7 @@
 //!   <state>/host_key      the gateway's host key
 //!   <state>/admin.sock    the operator's way in
 //!   <state>/known_hosts   the host keys of the gateway and the VMs, for everybody to read
+//!   <state>/recordings    what was recorded of sessions
 //!   <state>/images, vms, run, accel.json   the engine's
 //! ```
 //!
@@ -40,6 +41,11 @@ impl StateDir {
     /// Where certificates are kept that an authority gave.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.0.join("certificates")
+    }
+
+    /// Where sessions are recorded.
+    pub(crate) fn recordings(&self) -> PathBuf {
+        self.0.join("recordings")
     }
 
     pub(crate) fn admin_socket(&self) -> PathBuf {

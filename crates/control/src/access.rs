@@ -115,6 +115,8 @@ pub struct Entry {
     shared: Option<Shared>,
     /// Who watches a terminal by it, which is not the account as which it leads in.
     watcher: Option<AccountName>,
+    /// The gateway reads what goes through.
+    carried: bool,
 }
 
 /// What lets a guest in, or somebody who watches.
@@ -210,21 +212,34 @@ impl Entry {
         self.id
     }
 
-    /// What the audit trail says of a connection by it: it is about the VM's owner.
+    /// The same for a session that the gateway carries itself, and so can read.
+    #[must_use]
+    pub fn carried(self) -> Self {
+        Self { carried: true, ..self }
+    }
+
+    /// What the audit trail says of a connection by it. A tunnel to sshd says that nobody here can read it.
     pub(crate) fn event(&self) -> NewAudit {
         let by = match (&self.certificate, &self.key) {
             (Some(certificate), _) => certificate.to_string(),
             (None, Some(key)) => key.to_string(),
             (None, None) => "the terminal in the page".to_owned(),
         };
+        let sealed =
+            if self.way == Way::Ssh && self.port == SSH && !self.carried { ", end to end" } else { "" };
+        self.event_of(AuditKind::Connection, format!("port {} by {by}{sealed}", self.port))
+    }
+
+    /// What the audit trail says of something that is done by it: it is about the VM's owner.
+    pub(crate) fn event_of(&self, kind: AuditKind, detail: String) -> NewAudit {
         NewAudit {
-            kind: AuditKind::Connection,
+            kind,
             account: Some(self.vm.owner.clone()).filter(|owner| !owner.is_of_teams()),
             actor: Some(self.account.clone()),
             way: self.way,
             address: Some(self.from),
             subject: self.vm.to_string(),
-            detail: format!("port {} by {by}", self.port),
+            detail,
         }
     }
 }
@@ -438,7 +453,20 @@ impl Control {
                 let (way, key) = (Way::Ssh, Some(login.fingerprint));
                 let (certificate, permits) = (login.certificate.clone(), login.permits);
                 let (vm, id, watcher) = (found.vm.clone(), found.id, None);
-                Ok(Entry { account, vm, id, port, from, way, key, certificate, permits, shared, watcher })
+                Ok(Entry {
+                    account,
+                    vm,
+                    id,
+                    port,
+                    from,
+                    way,
+                    key,
+                    certificate,
+                    permits,
+                    shared,
+                    watcher,
+                    carried: false,
+                })
             }
             _ => Err(EntryError::PortNotAllowed { port }),
         }
@@ -529,7 +557,20 @@ impl Control {
         let (account, way) = (account.clone(), Way::Web);
         let (vm, id, permits, key, certificate, watcher) =
             (found.vm, found.id, Permits::ALL, None, None, None);
-        Ok(Entry { account, vm, id, port: SSH, from, way, key, certificate, permits, shared, watcher })
+        Ok(Entry {
+            account,
+            vm,
+            id,
+            port: SSH,
+            from,
+            way,
+            key,
+            certificate,
+            permits,
+            shared,
+            watcher,
+            carried: false,
+        })
     }
 
     /// For who came by a link to the terminal on this stage: leads in as the user whose shell it is, and ends with the
@@ -549,6 +590,7 @@ impl Control {
             permits: Permits::ALL,
             shared: Some(Shared { revocation, until: None, clock: self.settings.clock }),
             watcher: Some(watcher.clone()),
+            carried: false,
         })
     }
 }

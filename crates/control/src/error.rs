@@ -230,6 +230,12 @@ pub enum Error {
          delete that row and load the list again: berth admin team ca revoke FILE"
     )]
     TeamKrlDamaged,
+    /// There is no such recording.
+    #[error("There is no recording {0:?}. See: berth admin recording list")]
+    NoSuchRecording(String),
+    /// The files of recordings cannot be read or written.
+    #[error("The recordings cannot be got at: {0}.")]
+    Recordings(String),
     /// The store refused or failed. Nothing was changed.
     #[error(transparent)]
     Store(StoreError),
@@ -255,6 +261,7 @@ impl Error {
             | Error::NoSuchKey { .. }
             | Error::NoSuchVm(_)
             | Error::NoSuchHostCa(_)
+            | Error::NoSuchRecording(_)
             | Error::NoSuchTeamCa(_)
             | Error::NotShared { .. } => Kind::Missing,
             Error::NameTaken(_)
@@ -277,6 +284,7 @@ impl Error {
             | Error::RebuildGoesOn(_)
             | Error::NoRoomForDisk { .. }
             | Error::Engine { .. }
+            | Error::Recordings(_)
             | Error::UserCaDamaged
             | Error::HostCaDamaged
             | Error::TeamKrlDamaged

@@ -45,6 +45,7 @@ mod metrics;
 mod oidc;
 mod parked;
 mod presence;
+mod recordings;
 mod revocation;
 mod room;
 mod settings;
@@ -93,6 +94,10 @@ pub use actor::Actor;
 pub use audit::{AuditInfo, TrafficInfo};
 pub use awake::SiteOpen;
 pub use berth_engine::{Grown, Home, Listener};
+pub use berth_recording::{
+    Limits as RecordingLimits, Opened as OpenedRecording, Recording, RecordingInfo, RecordingState,
+    RecordingWay,
+};
 pub use berth_store::{
     AUDIT_PAGE, AccountsQuery, AuditId, AuditKind, AuditQuery, Invitation, Limits, LinkId, LinkPurpose,
     LoginWay, MAX_SHARES, OidcId, OwnLimits, PasskeyId, PortAccess, Role, Scope, SessionId, SessionLife,
@@ -110,6 +115,7 @@ pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use listing::{Page, TeamMember, VmCounts, VmRoom, VmsQuery};
 pub use parked::Parked;
+pub use recordings::{RecordingSettings, Recordings};
 pub use settings::Settings;
 pub use sharing::{ShareInfo, ShareTerms};
 pub use sites::{SITE_PASS_LIFE, SiteRefusal, SiteVisitor, VisitError};
@@ -133,6 +139,7 @@ use crate::{
     ledger::Ledger,
     metrics::Metrics,
     presence::Presence,
+    recordings::Recorded,
     revocation::Revocations,
     room::Room,
     supervisor::{Handle, Handles, Supervisor, Tools},
@@ -173,6 +180,7 @@ impl Control {
         let user_ca = UserCa::open(&store).await?;
         let host_cas = HostCas::open(&store).await?;
         let team_cas = TeamCas::open(&store, settings.domains.team()).await?;
+        let recorded = settings.recording.as_ref().map(Recorded::open).transpose()?;
         let (ledger, lines) = Ledger::new();
         let tools = Arc::new(Tools {
             store: store.clone(),
@@ -186,6 +194,7 @@ impl Control {
             host_cas,
             team_cas,
             ledger: ledger.clone(),
+            recorded,
         });
         let control = Arc::new(Self {
             since: settings.clock.now(),
@@ -222,6 +231,10 @@ impl Control {
     /// Ends the supervisors. VMs run on, and so does a start or a stop as far as the engine carries it alone.
     pub async fn close(&self) {
         self.tools.handles.clear();
+        // Before the trail is closed, which is told what of them is missing.
+        if let Some(recorded) = &self.tools.recorded {
+            recorded.close().await;
+        }
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -6,7 +6,7 @@ use berth_engine::VmSpec;
 use berth_model::Domains;
 use berth_store::Limits;
 
-use crate::{clock::Clock, idle::IdleRules};
+use crate::{clock::Clock, idle::IdleRules, recordings::RecordingSettings};
 
 /// What control is told once, at the start.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Settings {
     pub stop_patience: Duration,
     /// The website's address without a slash at its end, for texts that send a person there.
     pub website: String,
+    /// What is recorded, and where; `None` where nothing ever is.
+    pub recording: Option<RecordingSettings>,
     /// Where the idle policy has the time from.
     pub clock: Clock,
 }
@@ -41,6 +43,7 @@ impl Settings {
             memory: None,
             stop_patience: Duration::from_secs(60),
             website,
+            recording: None,
             clock: Clock::System,
         }
     }

@@ -51,6 +51,7 @@ use crate::{
     lifecycle::{Effect, Event, Refusal, State, step},
     metrics::Metrics,
     presence::Presence,
+    recordings::Recorded,
     room::{Queued, Room},
     settings::Settings,
     team_ca::TeamCas,
@@ -79,6 +80,8 @@ pub(crate) struct Tools {
     pub(crate) host_cas: HostCas,
     pub(crate) team_cas: TeamCas,
     pub(crate) ledger: Ledger,
+    /// Where sessions are recorded, if anywhere.
+    pub(crate) recorded: Option<Recorded>,
 }
 
 /// The task's own state.

@@ -152,13 +152,13 @@ impl Direct {
     /// Opens a line, which asks for access anew.
     async fn open(self: &Arc<Self>, progress: mpsc::Sender<Progress>) -> Result<Arc<Line>, Refusal> {
         let Client { control, login, .. } = &*self.client;
-        let entry = control.enter(login, &self.host, SSH).await?;
+        let entry = control.enter(login, &self.host, SSH).await?.carried();
         let is_first = !self.first.initialized();
         let (connection, arrivals) = match self.spare(&entry, &progress, is_first).await? {
             Some(spare) => spare,
             None => self.connect(&entry, progress, is_first).await?,
         };
-        let line = Arc::new(Line::new(connection, entry.vm().label()));
+        let line = Arc::new(Line::new(connection, entry.clone()));
         if is_first {
             self.spares.keep(login.clone(), self.host.clone(), &entry, self.over.clone());
         }

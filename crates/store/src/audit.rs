@@ -150,6 +150,14 @@ words! {
         TerminalWatched = "terminal_watched",
         /// Somebody watches it no longer.
         TerminalLeft = "terminal_left",
+        /// A session was begun that is recorded; the detail names the recording.
+        SessionRecorded = "session_recorded",
+        /// Something of a recording is missing; the detail says why.
+        RecordingIncomplete = "recording_incomplete",
+        /// An operator looked at a recording.
+        RecordingOpened = "recording_opened",
+        /// An operator removed a recording.
+        RecordingRemoved = "recording_removed",
         /// A key that signs certificates of hosts was added, put to use or removed: the detail says which of them.
         HostCa = "host_ca",
         /// A CA whose certificates let members in was added or removed, or some of its certificates were taken back: the

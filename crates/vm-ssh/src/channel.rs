@@ -26,6 +26,13 @@ impl Size {
     pub fn new(columns: u16, rows: u16) -> Self {
         Self { columns: columns.clamp(1, MOST).into(), rows: rows.clamp(1, MOST).into() }
     }
+
+    /// Columns and lines.
+    #[must_use]
+    pub fn characters(self) -> (u16, u16) {
+        let small = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+        (small(self.columns), small(self.rows))
+    }
 }
 
 /// A channel in which nothing runs yet. Ask for what it needs, then for what runs.

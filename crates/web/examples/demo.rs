@@ -6,8 +6,8 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use berth_control::{
-    Acting, Actor, Client, Clock, Control, Https, HttpsError, Invitation, LinkFor, OidcSettings, Role,
-    Settings, ShareTerms,
+    Acting, Actor, Client, Clock, Control, Https, HttpsError, Invitation, LinkFor, OidcSettings,
+    RecordingLimits, RecordingSettings, Role, Settings, ShareTerms,
 };
 use berth_engine::{EngineError, Usage, VmSpec};
 use berth_model::{AccountName, Domains, Secret, TeamName, VmName};
@@ -41,7 +41,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         start: OffsetDateTime::now_utc() - Duration::from_secs(3600),
         started: Instant::now(),
     };
-    let settings = Settings { clock, ..Settings::new(domains.clone(), spec, at.clone()) };
+    let kept = tempfile::tempdir()?;
+    let limits = RecordingLimits { each: 1 << 20, all: 16 << 20 };
+    let recording = RecordingSettings { folder: kept.path().to_owned(), limits, sessions: true };
+    let recording = Some(recording);
+    let settings = Settings { clock, recording, ..Settings::new(domains.clone(), spec, at.clone()) };
     let (engine, store) = (FakeEngine::new(), Store::in_memory(&team).await?);
     let control = Control::open(settings, store.clone(), Arc::new(engine.clone())).await?;
     let demo = Demo { control, engine, store };

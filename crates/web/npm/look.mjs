@@ -142,6 +142,8 @@ const PAGES = (said) => [
   ["ops-team", "alice", "/ops/team"],
   ["ops-team-wrong", "alice", "/ops/team", (page) => send(page, '[action="/ops/team/cas"]', { key: "ssh-ed25519 AAAA" })],
   ["ops-connections", "alice", "/ops/connections"],
+  ["ops-recordings", "alice", "/ops/recordings"],
+  ["ops-recordings-none", "alice", "/ops/recordings?q=nobody"],
   ["ops-health", "alice", "/ops/health"],
   ["ops-audit", "alice", "/ops/audit"],
   ["site-missing", null, site(said, "www.kd.io")],

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use berth_control::{
     AccountInfo, Acting, Actor, AuditKind, AuditQuery, Control, Error, Invitation, Limits, OwnLimits,
-    Progress, ShareTerms, Status, VmInfo,
+    Progress, Recordings, ShareTerms, Status, VmInfo,
 };
 use berth_model::{AccountName, KrlError, VmName};
 use time::OffsetDateTime;
@@ -132,6 +132,17 @@ impl Desk {
                 tracing::info!(vm = %vm.name, "VM added");
                 self.rewrite_known_hosts().await;
                 Answer::Vm(vm)
+            }
+            Request::RecordingList {} => {
+                let Recordings { on, all } = host.recordings().await?;
+                Answer::Recordings { on, all }
+            }
+            Request::RecordingOpen { name } => {
+                let opened = host.open_recording(&name).await?;
+                Answer::RecordingAt { path: opened.path, whole: opened.whole }
+            }
+            Request::RecordingRemove { name } => {
+                Answer::Removed { name: host.remove_recording(&name).await?.name }
             }
             Request::VmAdd { account: name } => {
                 let vm = host.add_vm(&account(&name)?).await?;

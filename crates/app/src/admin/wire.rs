@@ -4,11 +4,11 @@
 //! number of [`Reply::Progress`] and then one [`Reply::Done`] or [`Reply::Failed`], and closes. When the client closes
 //! first, what it asked for goes on as far as it does by itself.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use berth_control::{
     AccountInfo, AddedKey, AuditId, AuditInfo, Grown, Home, HostCaInfo, InvitationInfo, KeyInfo, Kind,
-    Limits, LinkFor, OwnLimits, Role, ShareInfo, Status, TeamCasInfo, VmInfo, WebError,
+    Limits, LinkFor, OwnLimits, RecordingInfo, Role, ShareInfo, Status, TeamCasInfo, VmInfo, WebError,
 };
 use berth_model::VmName;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,12 @@ pub(crate) enum Request {
     KeyList { account: String },
     /// Removes a key by fingerprint, id or label.
     KeyRemove { account: String, which: String },
+    /// What was recorded of sessions.
+    RecordingList {},
+    /// Where a recording is.
+    RecordingOpen { name: String },
+    /// Removes a recording.
+    RecordingRemove { name: String },
     /// Makes a VM.
     VmAdd { account: String },
     /// The VMs of an account, or all.
@@ -149,6 +155,9 @@ impl Request {
             | Self::KeyAdd { .. }
             | Self::KeyList { .. }
             | Self::KeyRemove { .. }
+            | Self::RecordingList {}
+            | Self::RecordingOpen { .. }
+            | Self::RecordingRemove { .. }
             | Self::VmAdd { .. }
             | Self::VmList { .. }
             | Self::VmShow { .. }
@@ -257,6 +266,16 @@ pub(crate) enum Answer {
     Vms(Vec<VmInfo>),
     Share(ShareInfo),
     Shares(Vec<ShareInfo>),
+    Recordings {
+        /// Whether sessions are recorded now.
+        on: bool,
+        all: Vec<RecordingInfo>,
+    },
+    /// A recording is in this file, and so many bytes of it are whole lines.
+    RecordingAt {
+        path: PathBuf,
+        whole: u64,
+    },
     /// What had this name is no more.
     Removed {
         name: String,

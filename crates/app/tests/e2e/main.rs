@@ -22,6 +22,7 @@ mod lifecycle;
 mod load;
 mod lobby;
 mod page;
+mod recordings;
 mod refusals;
 mod room;
 mod run;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         scripts::TESTS,
         bench::TESTS,
         page::TESTS,
+        recordings::TESTS,
         sharing::TESTS,
         certificates::TESTS,
         team::TESTS,

@@ -13,7 +13,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 ];
 
 /// The terminal of this number, in a page that has just been opened.
-fn opened(world: &World, number: u32) -> Terminal {
+pub(crate) fn opened(world: &World, number: u32) -> Terminal {
     opened_by(world, "leeolayvar", &number.to_string())
 }
 

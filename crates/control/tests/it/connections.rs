@@ -36,7 +36,7 @@ async fn a_connection_is_written_down_when_it_ends() {
         (Some(&account("alice")), Some(&account("alice")))
     );
     assert_eq!((line.subject.as_str(), line.way, line.address), ("vm-0.alice.koding", Way::Ssh, Some(HOME)));
-    assert_eq!(line.detail, format!("port 22 by {}", alices.fingerprint()));
+    assert_eq!(line.detail, format!("port 22 by {}, end to end", alices.fingerprint()));
     let traffic = line.traffic.unwrap();
     assert_eq!((traffic.sent, traffic.received), (5, 19));
 }

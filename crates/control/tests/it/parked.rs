@@ -93,7 +93,7 @@ async fn it_is_no_use_and_in_no_list_until_somebody_takes_it_up() {
             None => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     };
-    assert_eq!(line.detail, format!("port 22 by {}", second.fingerprint()));
+    assert_eq!(line.detail, format!("port 22 by {}, end to end", second.fingerprint()));
     assert_eq!((line.traffic.unwrap().sent, line.traffic.unwrap().received), (4, 4));
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use berth_control::Entry;
 use berth_vm_ssh::{Connection, Origin, Request};
 use tokio::{sync::Notify, time::timeout};
 
@@ -28,6 +29,7 @@ pub(super) enum Kind {
 pub(super) struct Line {
     connection: Connection,
     vm: String,
+    entry: Entry,
     asked: Mutex<Asked>,
     sessions: AtomicUsize,
     streams: AtomicUsize,
@@ -46,10 +48,11 @@ struct Asked {
 }
 
 impl Line {
-    pub(super) fn new(connection: Connection, vm: String) -> Self {
+    pub(super) fn new(connection: Connection, entry: Entry) -> Self {
         Self {
             connection,
-            vm,
+            vm: entry.vm().label(),
+            entry,
             asked: Mutex::default(),
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
@@ -60,6 +63,11 @@ impl Line {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// By what it was opened.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// What its owner calls the VM.

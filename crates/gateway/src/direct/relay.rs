@@ -5,7 +5,8 @@
 
 use std::{collections::VecDeque, future::pending, pin::Pin, time::Duration};
 
-use berth_vm_ssh::{FromVm, Message, Request, ToVm};
+use berth_control::{Recording, RecordingWay};
+use berth_vm_ssh::{FromVm, Message, Request, ToVm, Window};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -117,6 +118,8 @@ struct State {
     refused: Option<&'static str>,
     vm: String,
     has_terminal: bool,
+    /// What is kept of what appears on the terminal.
+    recording: Option<Recording>,
 }
 
 /// Carries a channel to its end, and closes what is open of it. Gives back the client's half where there is something left
@@ -130,7 +133,7 @@ pub(super) async fn relay(
     asks: Option<mpsc::Receiver<Ask>>,
 ) -> Option<(Writer, &'static str)> {
     let has_status = asks.is_some();
-    let mut state = State::new(before, place, has_status);
+    let mut state = State::new(direct, before, place, has_status);
     let end = carry(direct, seat, place, &mut ends, &mut state, asks).await;
     let Ends { mut reader, writer, to_vm, .. } = ends;
     match end {
@@ -206,7 +209,7 @@ async fn carry(
                 Ok(()) => told = Instant::now(),
                 Err(Gone) => return End::ByClient,
             },
-            ask = next_of(&mut asks) => state.asked(ask, place),
+            ask = next_of(&mut asks) => state.asked(direct, ask, place),
             () = sleep_until(sent + STALLED), if high || state.left => {
                 if state.left || seat.has_neighbours() {
                     return given_up("the VM takes nothing");
@@ -230,7 +233,12 @@ fn given_up(why: &str) -> End {
 }
 
 impl State {
-    fn new(Before { backlog, ended, requests }: Before, place: &Place, has_status: bool) -> Self {
+    fn new(
+        direct: &Direct,
+        Before { backlog, ended, requests }: Before,
+        place: &Place,
+        has_status: bool,
+    ) -> Self {
         let mut state = Self {
             backlog,
             ended,
@@ -244,9 +252,11 @@ impl State {
             refused: None,
             vm: place.line().vm().to_owned(),
             has_terminal: requests.iter().any(|request| matches!(request, Request::Pty { .. })),
+            recording: None,
         };
         for request in requests {
             place.line().asked_for(&request);
+            state.records(direct, place, &request);
             state.waiting.extend(late(&request).map(Waiting::Told));
             state.work.push_back(request);
         }
@@ -261,11 +271,37 @@ impl State {
         (self.ended && !std::mem::replace(&mut self.end_told, true)).then_some(None)
     }
 
+    /// A session with a terminal is recorded where the operator has decided so, and its client is told. On stderr, so that
+    /// what is piped from it is what the VM has said.
+    fn records(&mut self, direct: &Direct, place: &Place, request: &Request) {
+        let Request::Pty { size, .. } = request else { return };
+        let control = &direct.client.control;
+        if self.recording.is_none()
+            && let Some(notice) = control.recording_notice()
+        {
+            let (columns, rows) = size_of(*size);
+            self.recording = control.record(place.line().entry(), RecordingWay::Direct, columns, rows);
+            if self.recording.is_some() {
+                self.down.push(Item::Extended(STDERR, format!("{notice}\r\n").into()));
+            }
+        }
+    }
+
+    fn appears(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording {
+            recording.output(data);
+        }
+    }
+
     fn client_says(&mut self, incoming: Incoming) -> Result<(), Overfull> {
         match incoming {
             Incoming::Data(data) if !self.ended && !self.closed => self.backlog.push(data)?,
             Incoming::Eof => self.ended = true,
             Incoming::Resize(window) => {
+                if let Some(recording) = &mut self.recording {
+                    let (columns, rows) = size_of(window);
+                    recording.resized(columns, rows);
+                }
                 if let Some(Request::Resize(last)) = self.work.back_mut() {
                     *last = window;
                 } else if self.work.len() < MAX_WORK {
@@ -295,8 +331,14 @@ impl State {
     fn vm_says(&mut self, message: Option<Message>) {
         match message {
             Some(message) if self.left && !matches!(message, Message::Granted(_)) => {}
-            Some(Message::Data(data)) => self.down.push(Item::Data(data)),
-            Some(Message::Extended(stream, data)) => self.down.push(Item::Extended(stream, data)),
+            Some(Message::Data(data)) => {
+                self.appears(&data);
+                self.down.push(Item::Data(data));
+            }
+            Some(Message::Extended(stream, data)) => {
+                self.appears(&data);
+                self.down.push(Item::Extended(stream, data));
+            }
             Some(Message::Status(status)) => {
                 self.down.push(Item::Status(status));
                 self.release_end();
@@ -324,8 +366,9 @@ impl State {
         }
     }
 
-    fn asked(&mut self, Ask { request, answer }: Ask, place: &Place) {
+    fn asked(&mut self, direct: &Direct, Ask { request, answer }: Ask, place: &Place) {
         place.line().asked_for(&request);
+        self.records(direct, place, &request);
         self.work.push_back(request);
         self.waiting.push_back(Waiting::Client(answer));
     }
@@ -358,6 +401,12 @@ fn late(request: &Request) -> Option<Late> {
         Request::Subsystem(_) => Some(Late::End("this subsystem")),
         Request::Resize(_) | Request::Signal(_) => None,
     }
+}
+
+/// In characters: columns and lines.
+fn size_of(window: Window) -> (u16, u16) {
+    let small = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+    (small(window.columns), small(window.rows))
 }
 
 fn up(

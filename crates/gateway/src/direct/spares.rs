@@ -118,7 +118,7 @@ impl Spares {
     }
 
     async fn log_in(&self, login: &Login, host: &str) -> Result<Option<New>, Refusal> {
-        let entry = self.control.enter(login, host, SSH).await?;
+        let entry = self.control.enter(login, host, SSH).await?.carried();
         let Some((parked, stream)) = self.control.park(login, &entry).await else { return Ok(None) };
         let key = self.control.session_key(&entry, Purpose::Parked).await?;
         let credentials =

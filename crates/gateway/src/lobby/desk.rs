@@ -66,7 +66,11 @@ impl<'a> Desk<'a> {
     /// What this person is told when they come.
     pub(super) async fn greeting(&self) -> String {
         let vms = self.vms().await.unwrap_or_default();
-        list::greeting(self.seat.login.account().as_str(), &vms, OffsetDateTime::now_utc())
+        let hello = list::greeting(self.seat.login.account().as_str(), &vms, OffsetDateTime::now_utc());
+        match self.seat.control.recording_notice_ahead() {
+            Some(notice) => format!("{hello}{notice}\n"),
+            None => hello,
+        }
     }
 
     /// The labels of the person's VMs, and of the team's.

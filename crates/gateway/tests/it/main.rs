@@ -10,6 +10,7 @@ mod limits;
 mod lobby;
 mod login;
 mod protocol;
+mod recordings;
 mod refusals;
 mod sharing;
 mod sleep;

@@ -1,8 +1,8 @@
 //! A gateway on loopback with accounts, VMs in memory, and a client that is alice's.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use berth_control::{Control, Settings};
+use berth_control::{Control, RecordingLimits, RecordingSettings, Settings};
 use berth_engine::{Engine, VmSpec};
 use berth_gateway::{Gateway, GatewaySettings, HostKey};
 use berth_model::{AccountName, Domains, VmId};
@@ -42,6 +42,13 @@ impl World {
     /// The same on a host that has memory for one VM at a time.
     pub(crate) async fn with_room_for_one() -> Self {
         Self::made(|settings| settings.memory = Some(settings.vm.memory), |_| {}).await
+    }
+
+    /// The same, whose sessions are recorded into this folder, as long as they are not large.
+    pub(crate) async fn recording(folder: &Path) -> Self {
+        let limits = RecordingLimits { each: 64 << 10, all: 1 << 20 };
+        let recording = RecordingSettings { folder: folder.to_owned(), limits, sessions: true };
+        Self::made(|settings| settings.recording = Some(recording), |_| {}).await
     }
 
     async fn made(

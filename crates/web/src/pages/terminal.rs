@@ -1,9 +1,12 @@
 //! `/vms/NAME/terminal`: a shell in the VM. What it shows comes over [`crate::terminal`].
 
+use std::sync::Arc;
+
 use askama::Template;
-use axum::{http::StatusCode, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 
 use crate::{
+    Website,
     asked::{Named, Query},
     frame::{Frame, Here},
     own_vm::EnterableVm,
@@ -24,9 +27,16 @@ struct Page {
     number: u8,
     /// Others may be let watch.
     own: bool,
+    /// What is said where it is recorded.
+    recorded: Option<&'static str>,
 }
 
-pub(crate) async fn show(member: Member, Named(asked): Named, query: Query) -> Result<Response, Problem> {
+pub(crate) async fn show(
+    State(website): State<Arc<Website>>,
+    member: Member,
+    Named(asked): Named,
+    query: Query,
+) -> Result<Response, Problem> {
     let vm = EnterableVm::find(&member, &asked).await?;
     let label = vm.label();
     let page = Page {
@@ -35,6 +45,7 @@ pub(crate) async fn show(member: Member, Named(asked): Named, query: Query) -> R
         page: vm.page(),
         path: format!("/vms/{label}/terminal"),
         own: matches!(vm, EnterableVm::Own(_)),
+        recorded: website.control.recording_notice(),
         label,
         number: number(&query),
     };

@@ -80,7 +80,7 @@ pub(crate) async fn relay<S, E>(
 where
     S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
 {
-    let Shell { connection, input, output, .. } = shell;
+    let Shell { connection, input, output, recording, .. } = shell;
     let mut listing = shell::list(connection).boxed().fuse();
     let (mut queue, mut undrawn, mut exit) = (Queue::default(), 0, None);
     queue.resized(size);
@@ -95,6 +95,9 @@ where
                 FromPage::Size { columns, rows } => {
                     queue.resized(Size::new(columns, rows));
                     audience.resized(columns, rows);
+                    if let Some(recording) = recording {
+                        recording.resized(columns, rows);
+                    }
                 }
                 FromPage::Share { typing } => {
                     audience.wanted(typing);
@@ -108,6 +111,9 @@ where
             event = output.next(), if undrawn < SHOWN_WINDOW => match event {
                 Some(Event::Data(data) | Event::Errors(data)) => {
                     undrawn += data.len();
+                    if let Some(recording) = recording {
+                        recording.output(&data);
+                    }
                     browser.show(data).await?;
                 }
                 Some(Event::Exit(status)) => exit = Some(Some(status)),

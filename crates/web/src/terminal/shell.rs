@@ -10,7 +10,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_control::{Acting, Control, Entry, Progress, Purpose, SessionKey, Watcher};
+use berth_control::{
+    Acting, Control, Entry, Progress, Purpose, Recording, RecordingWay, SessionKey, Watcher,
+};
 use berth_model::VmName;
 use berth_vm_ssh::{Connection, Credentials, Event, Input, Output, Size};
 use tokio::{
@@ -49,6 +51,8 @@ pub(crate) struct Shell {
     pub(crate) connection: Connection,
     pub(crate) input: Input,
     pub(crate) output: Output,
+    /// What is kept of what appears in it.
+    pub(crate) recording: Option<Recording>,
 }
 
 /// Brings the VM up and opens the shell, or says why not.
@@ -61,7 +65,10 @@ pub(crate) async fn open(
     let entry = acting.enter_shell(asked.vm).await.map_err(|error| crate::problem::words(&error))?;
     let stream = control.connect(&entry, progress).await.map_err(|error| error.to_string())?;
     let key = acting.terminal_key(&entry).await.map_err(|error| error.to_string())?;
-    run(stream, &key, entry, asked.size, &command(asked.number)).await
+    let mut shell = run(stream, &key, entry, asked.size, &command(asked.number)).await?;
+    let (columns, rows) = asked.size.characters();
+    shell.recording = control.record(&shell.entry, RecordingWay::Web, columns, rows);
+    Ok(shell)
 }
 
 /// What somebody who watches sees; the VM runs.
@@ -96,7 +103,7 @@ async fn run(
     };
     let opened: Result<_, berth_vm_ssh::Error> = opening.await;
     let (connection, input, output) = opened.map_err(|error| error.to_string())?;
-    Ok(Shell { entry, connection, input, output })
+    Ok(Shell { entry, connection, input, output, recording: None })
 }
 
 /// What the member's own shell is asked to run, whichever it is.

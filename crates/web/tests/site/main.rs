@@ -13,6 +13,7 @@ mod oidc;
 mod ops;
 mod pages;
 mod passkeys;
+mod recordings;
 mod routes;
 mod sharing;
 mod sites;

@@ -70,6 +70,8 @@ GET /ops/accounts/{account} | Operator | reads
 GET /ops/audit | Operator | reads
 GET /ops/connections | Operator | reads
 GET /ops/health | Operator | reads
+GET /ops/recordings | Operator | reads
+GET /ops/recordings/{recording} | Operator | reads
 GET /ops/team | Operator | reads
 GET /ops/vms | Operator | reads
 GET /team | Member | reads
@@ -122,6 +124,7 @@ POST /ops/accounts/{account}/link | Operator | own form
 POST /ops/accounts/{account}/role | Operator | own form
 POST /ops/invitations | Operator | own form
 POST /ops/invitations/{invitation}/remove | Operator | own form
+POST /ops/recordings/{recording}/remove | Operator | own form
 POST /ops/team/cas | Operator | own form
 POST /ops/team/cas/remove | Operator | own form
 POST /ops/team/krl | Operator | own form
@@ -353,6 +356,7 @@ fn is_page(path: &str) -> bool {
         "/vms/vm-0/boot",
         "/account/passkeys/1",
         "/watch/{link}",
+        "/ops/recordings/{recording}",
     ];
     !data && !elsewhere.contains(&path)
 }

@@ -37,7 +37,12 @@ pub(crate) struct Terminals {
 impl Terminals {
     /// The world's site on a socket, and an sshd in alice's VM, which is off.
     pub(crate) async fn new() -> Self {
-        let (world, _) = World::new().await.operated().await;
+        Self::of(World::new().await).await
+    }
+
+    /// The same of a world with alice and bob in it.
+    pub(crate) async fn of(world: World) -> Self {
+        let (world, _) = world.operated().await;
         let engine = world.engine.clone();
         let vm = world.control.vms(Some(&account("alice"))).await.unwrap().remove(0).name;
         let (id, host_key) = world.insides(&vm).await;

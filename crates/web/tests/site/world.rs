@@ -1,13 +1,15 @@
 //! A site with people on it, and browsers to look at it with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     http::{Request, Response, StatusCode, header},
 };
-use berth_control::{Actor, Client, Clock, Control, Invitation, LinkFor, Role, Settings};
+use berth_control::{
+    Actor, Client, Clock, Control, Invitation, LinkFor, RecordingLimits, RecordingSettings, Role, Settings,
+};
 use berth_engine::VmSpec;
 use berth_model::{AccountName, Domains, Secret, TeamName, VmId, VmName};
 use berth_store::Store;
@@ -69,13 +71,31 @@ impl World {
 
     /// Who is in this store, reached at this address.
     pub(crate) async fn with(address: &str, store: Store) -> Self {
+        Self::made(address, store, None).await
+    }
+
+    /// alice, who is the operator, and bob, as in [`World::new`], whose sessions are recorded into this folder.
+    pub(crate) async fn recording(folder: &Path) -> Self {
+        let limits = RecordingLimits { each: 1 << 20, all: 16 << 20 };
+        let recording = RecordingSettings { folder: folder.to_owned(), limits, sessions: true };
+        let store = Store::in_memory(&"koding".parse().unwrap()).await.unwrap();
+        let world = Self::made("https://koding.com", store, Some(recording)).await;
+        for name in ["alice", "bob"] {
+            world.control.add_account(&account(name)).await.unwrap();
+            world.control.add_vm(&account(name)).await.unwrap();
+        }
+        world
+    }
+
+    async fn made(address: &str, store: Store, recording: Option<RecordingSettings>) -> Self {
         let team: TeamName = "koding".parse().unwrap();
         let domains = Domains::new("koding.com", "kd.io", team).unwrap();
         let spec = VmSpec { cpus: 2, memory: 1 << 30, disk: 10 << 30 };
         // Today's, but as fast as a test says.
         let clock =
             Clock::Tokio { start: time::OffsetDateTime::now_utc(), started: tokio::time::Instant::now() };
-        let settings = Settings { clock, ..Settings::new(domains.clone(), spec, address.to_owned()) };
+        let settings =
+            Settings { clock, recording, ..Settings::new(domains.clone(), spec, address.to_owned()) };
         let engine = FakeEngine::new();
         let control = Control::open(settings, store.clone(), Arc::new(engine.clone())).await.unwrap();
         let stop = CancellationToken::new();

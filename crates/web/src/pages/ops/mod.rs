@@ -6,5 +6,6 @@ pub(crate) mod audit;
 pub(crate) mod connections;
 pub(crate) mod health;
 pub(crate) mod limits;
+pub(crate) mod recordings;
 pub(crate) mod team;
 pub(crate) mod vms;
