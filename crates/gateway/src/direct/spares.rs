@@ -16,6 +16,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -43,6 +44,10 @@ const QUIET: Duration = Duration::from_secs(2);
 /// After so long it is no use to wait for that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often another one is made for one that is stale after its client has gone: that a guest was at work is noticed a
+/// minute later.
+const TRIES: usize = 3;
+
 /// Whose a spare is.
 type Whose = (VmName, AccountName);
 
@@ -66,7 +71,24 @@ pub(super) struct Spare {
     pub(super) arrivals: mpsc::Receiver<Arrival>,
     pub(super) parked: Parked,
     since: Instant,
-    _watch: DropGuard,
+    _left: DropGuard,
+}
+
+/// One that is in the list.
+struct Watched {
+    /// It was taken, or gave way.
+    left: CancellationToken,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    parked: Parked,
+    since: Instant,
+}
+
+/// How one left the list, or why there is none.
+#[derive(Debug, PartialEq, Eq)]
+enum Gone {
+    /// Somebody used the VM.
+    Stale,
+    Otherwise,
 }
 
 impl Spares {
@@ -80,7 +102,8 @@ impl Spares {
         (!spare.connection.is_over()).then_some(spare)
     }
 
-    /// Has a spare made while a client is there that `entry` let in, and another one when it has gone.
+    /// Has a spare made while a client is there that `entry` let in, and another one when it has gone: a few times, if
+    /// something still goes on in the VM.
     pub(super) fn keep(
         self: &Arc<Self>,
         login: Login,
@@ -92,24 +115,33 @@ impl Spares {
         self.run(async move {
             spares.make(&login, &host, &whose).await;
             client_gone.cancelled().await;
-            spares.make(&login, &host, &whose).await;
+            for _ in 0..TRIES {
+                if spares.make(&login, &host, &whose).await != Gone::Stale {
+                    break;
+                }
+            }
         });
     }
 
-    /// Makes a spare when the VM is left alone, unless there is one or somebody makes it.
-    async fn make(self: &Arc<Self>, login: &Login, host: &str, whose: &Whose) {
+    /// Makes a spare when the VM is left alone, unless there is one or somebody makes it, and waits until it is gone.
+    async fn make(&self, login: &Login, host: &str, whose: &Whose) -> Gone {
         let left_alone = self.control.left_alone(&whose.0, QUIET);
         let left_alone = timeout(PATIENCE, left_alone).await.unwrap_or(false);
         if !left_alone || self.has_fresh(whose) || !self.lock().making.insert(whose.clone()) {
-            return;
+            return Gone::Otherwise;
         }
         let making = Making { spares: self, whose };
-        match self.log_in(login, host).await {
-            Ok(Some(new)) => self.put(whose, new),
-            Ok(None) => {}
-            Err(refusal) => debug!(vm = %whose.0, %refusal, "no connection is kept ready"),
-        }
+        let new = match self.log_in(login, host).await {
+            Ok(new) => new,
+            Err(refusal) => {
+                debug!(vm = %whose.0, %refusal, "no connection is kept ready");
+                None
+            }
+        };
+        let Some(new) = new else { return Gone::Otherwise };
+        let watched = self.put(whose, new);
         drop(making);
+        self.watch(whose, watched).await
     }
 
     fn has_fresh(&self, whose: &Whose) -> bool {
@@ -127,35 +159,33 @@ impl Spares {
         Ok(Some(New { connection, arrivals, parked }))
     }
 
-    /// Puts it into the list, and watches it for as long as it is there.
-    fn put(self: &Arc<Self>, whose: &Whose, New { connection, arrivals, parked }: New) {
-        let watch = CancellationToken::new();
-        let (over, watched) = (connection.ended(), parked.clone());
-        let since = Instant::now();
-        let spare = Spare { connection, arrivals, parked, since, _watch: watch.clone().drop_guard() };
-        {
-            let mut inner = self.lock();
-            let oldest = inner.kept.iter().min_by_key(|(_, spare)| spare.since);
-            let oldest = oldest.map(|(whose, _)| whose.clone()).filter(|_| inner.kept.len() >= MOST);
-            oldest.and_then(|oldest| inner.kept.remove(&oldest));
-            inner.kept.insert(whose.clone(), spare);
+    /// Puts it into the list, and gives what there is to be watched.
+    fn put(&self, whose: &Whose, New { connection, arrivals, parked }: New) -> Watched {
+        let (left, since) = (CancellationToken::new(), Instant::now());
+        let watched =
+            Watched { left: left.clone(), over: Box::pin(connection.ended()), parked: parked.clone(), since };
+        let spare = Spare { connection, arrivals, parked, since, _left: left.drop_guard() };
+        let mut inner = self.lock();
+        let oldest = inner.kept.iter().min_by_key(|(_, spare)| spare.since);
+        let oldest = oldest.map(|(whose, _)| whose.clone()).filter(|_| inner.kept.len() >= MOST);
+        oldest.and_then(|oldest| inner.kept.remove(&oldest));
+        inner.kept.insert(whose.clone(), spare);
+        watched
+    }
+
+    /// Waits until one has left the list, and removes it when it is for nothing any more.
+    async fn watch(&self, whose: &Whose, Watched { left, over, parked, since }: Watched) -> Gone {
+        let gone = tokio::select! {
+            () = left.cancelled() => return Gone::Otherwise,
+            () = over => Gone::Otherwise,
+            () = parked.ended() => Gone::Otherwise,
+            () = parked.staled() => Gone::Stale,
+        };
+        let mut inner = self.lock();
+        if inner.kept.get(whose).is_some_and(|spare| spare.since == since) {
+            inner.kept.remove(whose);
         }
-        let (spares, whose) = (self.clone(), whose.clone());
-        self.run(async move {
-            let useless = async {
-                tokio::select! {
-                    () = over => {}
-                    () = watched.ended() => {}
-                    () = watched.staled() => {}
-                }
-            };
-            if watch.run_until_cancelled(useless).await.is_some() {
-                let mut inner = spares.lock();
-                if inner.kept.get(&whose).is_some_and(|spare| spare.since == since) {
-                    inner.kept.remove(&whose);
-                }
-            }
-        });
+        gone
     }
 
     fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
