@@ -124,6 +124,16 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     panic!("not in ten seconds: {what}");
 }
 
+/// What is told, with `N` for each number of seconds: how many there were is the machine's business.
+pub(crate) fn without_times(told: &str) -> String {
+    let words = told.split_inclusive(' ').map(|word| {
+        let is_number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let (number, rest) = word.split_at(word.trim_end().len());
+        if is_number(number) { format!("N{rest}") } else { word.to_owned() }
+    });
+    words.collect()
+}
+
 /// Bytes without a pattern that a mistake could keep.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
