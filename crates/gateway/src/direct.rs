@@ -27,17 +27,14 @@ mod spares;
 mod streams;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use berth_control::{ConnectError, Entry, Progress, Purpose};
 use berth_vm_ssh::{Arrival, Connection, Credentials};
 use tokio::{
-    sync::{OnceCell, mpsc},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,6 +56,8 @@ use spares::Spare;
 const ALIVE: Duration = Duration::from_secs(5);
 /// Connections into the VM that one client has at most.
 const MAX_LINES: usize = 6;
+/// Ports and sockets on which the VM listens for one client at most.
+const MAX_LISTENING: usize = 64;
 /// How long a client may take to take the message that ends its connection.
 const GOODBYE: Duration = Duration::from_millis(400);
 /// The port of a VM's sshd.
@@ -79,8 +78,8 @@ pub(crate) struct Direct {
     first: OnceCell<Arc<Line>>,
     others: Mutex<Vec<Arc<Line>>>,
     opening: tokio::sync::Mutex<()>,
-    /// Ports and sockets on which the VM listens for the client.
-    listening: AtomicUsize,
+    /// A permit for each port and socket on which the VM may yet listen for the client.
+    listening: Arc<Semaphore>,
 }
 
 impl Direct {
@@ -103,7 +102,7 @@ impl Direct {
             first: OnceCell::new(),
             others: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
-            listening: AtomicUsize::new(0),
+            listening: Arc::new(Semaphore::new(MAX_LISTENING)),
         })
     }
 
@@ -240,9 +239,9 @@ impl Direct {
 
     /// Has the VM listen on a port for the client, and gives the port; `None` where it does not.
     pub(crate) async fn listen(self: &Arc<Self>, address: &str, port: u32) -> Option<u32> {
-        let line = self.for_listening().await?;
+        let (line, permit) = self.for_listening().await?;
         let port = line.connection().listen(address, port).await.ok()?;
-        line.asked_for_port(port);
+        line.asked_for_port(address, port, permit);
         Some(port)
     }
 
@@ -250,15 +249,15 @@ impl Direct {
     pub(crate) async fn listen_no_longer(self: &Arc<Self>, address: &str, port: u32) -> bool {
         let Some(line) = self.first.get() else { return false };
         let ended = line.connection().listen_no_longer(address, port).await.is_ok();
-        self.ended_listening(ended && line.no_longer_port(port))
+        ended && line.no_longer_port(address, port)
     }
 
     /// The same with a socket.
     pub(crate) async fn listen_on_socket(self: &Arc<Self>, path: &str) -> bool {
-        let Some(line) = self.for_listening().await else { return false };
+        let Some((line, permit)) = self.for_listening().await else { return false };
         let listens = line.connection().listen_on_socket(path).await.is_ok();
         if listens {
-            line.asked_for_socket(path);
+            line.asked_for_socket(path, permit);
         }
         listens
     }
@@ -267,25 +266,13 @@ impl Direct {
     pub(crate) async fn listen_on_socket_no_longer(self: &Arc<Self>, path: &str) -> bool {
         let Some(line) = self.first.get() else { return false };
         let ended = line.connection().listen_on_socket_no_longer(path).await.is_ok();
-        self.ended_listening(ended && line.no_longer_socket(path))
+        ended && line.no_longer_socket(path)
     }
 
-    /// The line on which the VM listens, unless it listens on as much as it may.
-    async fn for_listening(self: &Arc<Self>) -> Option<Arc<Line>> {
-        const MOST: usize = 64;
-        if self.listening.load(Ordering::Relaxed) >= MOST {
-            return None;
-        }
+    /// The line on which the VM listens, and a permit for one thing more, unless it listens on as much as it may.
+    async fn for_listening(self: &Arc<Self>) -> Option<(Arc<Line>, OwnedSemaphorePermit)> {
+        let permit = self.listening.clone().try_acquire_owned().ok()?;
         let (nobody, _) = mpsc::channel(1);
-        let line = self.first(nobody).await.ok()?;
-        self.listening.fetch_add(1, Ordering::Relaxed);
-        Some(line)
-    }
-
-    fn ended_listening(&self, ended: bool) -> bool {
-        if ended {
-            self.listening.fetch_sub(1, Ordering::Relaxed);
-        }
-        ended
+        Some((self.first(nobody).await.ok()?, permit))
     }
 }

@@ -1,7 +1,7 @@
 //! A connection into the VM, the channels on it, and what may come back through it.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,7 +11,10 @@ use std::{
 
 use berth_control::Entry;
 use berth_vm_ssh::{Connection, Origin, Request};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::timeout,
+};
 
 /// So long the last words of a VM may take to get to the client.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -38,13 +41,14 @@ pub(super) struct Line {
     left: Notify,
 }
 
-/// What the client wants to come back.
+/// What the client wants to come back. The permits go back when it does not any more.
 #[derive(Default)]
 struct Asked {
     agent: bool,
     x11: bool,
-    ports: HashSet<u32>,
-    sockets: HashSet<String>,
+    /// By address: the VM may listen on one port of several.
+    ports: HashMap<(String, u32), OwnedSemaphorePermit>,
+    sockets: HashMap<String, OwnedSemaphorePermit>,
 }
 
 impl Line {
@@ -117,20 +121,20 @@ impl Line {
         }
     }
 
-    pub(super) fn asked_for_port(&self, port: u32) {
-        self.asked().ports.insert(port);
+    pub(super) fn asked_for_port(&self, address: &str, port: u32, permit: OwnedSemaphorePermit) {
+        self.asked().ports.insert((address.to_owned(), port), permit);
     }
 
-    pub(super) fn asked_for_socket(&self, path: &str) {
-        self.asked().sockets.insert(path.to_owned());
+    pub(super) fn asked_for_socket(&self, path: &str, permit: OwnedSemaphorePermit) {
+        self.asked().sockets.insert(path.to_owned(), permit);
     }
 
-    pub(super) fn no_longer_port(&self, port: u32) -> bool {
-        self.asked().ports.remove(&port)
+    pub(super) fn no_longer_port(&self, address: &str, port: u32) -> bool {
+        self.asked().ports.remove(&(address.to_owned(), port)).is_some()
     }
 
     pub(super) fn no_longer_socket(&self, path: &str) -> bool {
-        self.asked().sockets.remove(path)
+        self.asked().sockets.remove(path).is_some()
     }
 
     /// Whether the client has asked for this to come back.
@@ -139,8 +143,8 @@ impl Line {
         match origin {
             Origin::Agent => asked.agent,
             Origin::X11 { .. } => asked.x11,
-            Origin::Port { port, .. } => asked.ports.contains(port),
-            Origin::Socket { path } => asked.sockets.contains(path),
+            Origin::Port { port, .. } => asked.ports.keys().any(|(_, asked)| asked == port),
+            Origin::Socket { path } => asked.sockets.contains_key(path),
         }
     }
 

@@ -214,6 +214,34 @@ async fn the_vm_opens_what_was_asked_for_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_vm_does_not_listen_on_takes_no_place() {
+    let inside = Inside::new().await;
+    // As many as there are places, and the VM refuses each.
+    let refused: Vec<String> = (1..=64).map(|n| format!("23:127.0.0.1:{n}")).collect();
+    let mut args: Vec<&str> = refused.iter().flat_map(|forward| ["-R", forward]).collect();
+    args.extend(["-R", "8000:127.0.0.1:9"]);
+    let (mut master, mux) = inside.master(&args).await;
+    eventually("the VM listens", || inside.saw("listen localhost:8000")).await;
+    let asks = async |verb: &str, forward: &str| {
+        let args = ["-o", &mux, "-O", verb, "-R", forward, "gateway"];
+        inside.world.ssh.run("ssh", &args, b"").await.status
+    };
+    for n in 1..=63 {
+        assert_eq!(asks("forward", &format!("{}:127.0.0.1:9", 8000 + n)).await, Some(0), "{n}");
+    }
+    assert_eq!(asks("forward", "9000:127.0.0.1:9").await, Some(255), "the VM listens on 64");
+    assert!(!inside.saw("listen localhost:9000"));
+    for n in 0..3 {
+        let (one, another) = (format!("{}:127.0.0.1:9", 8001 + n), format!("{}:127.0.0.1:9", 9001 + n));
+        assert_eq!(asks("cancel", &one).await, Some(0), "{n}");
+        eventually("it ends", || inside.saw(&format!("no longer localhost:{}", 8001 + n))).await;
+        assert_eq!(asks("forward", &another).await, Some(0), "{n}");
+    }
+    assert_eq!(asks("forward", "9000:127.0.0.1:9").await, Some(255), "it is 64 again");
+    master.start_kill().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_comes_up_is_waited_for_with_a_line() {
     let inside = Inside::new().await;
     let id = inside.world.vm_id().await;
