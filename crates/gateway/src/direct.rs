@@ -12,7 +12,8 @@
 //! **Lines.** A line is a connection into the VM. russh gives credit to the VM for what it has received, and a line whose
 //! channel is full is not read, so a client that does not read one channel holds up the others of its line. Therefore
 //! sessions do not share a line with each other or with streams as long as there are fewer than [`MAX_LINES`] of them,
-//! streams share one that is not held up, and idle lines are used again. The first line also has what the VM listens on.
+//! streams share one that is not held up, and idle lines are used again. Beyond that they share, a line that is held up
+//! only when all are. The first line also has what the VM listens on.
 //!
 //! **Spares.** A line is mostly one that waited, logged in, for a client of this account: see `spares.rs`.
 //!
@@ -27,7 +28,7 @@ mod spares;
 mod streams;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -120,28 +121,34 @@ impl Direct {
         match self.open(nobody).await {
             Ok(line) => {
                 let place = Place::new(line.clone(), kind);
-                self.others.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                self.others().push(line);
                 Ok(place)
             }
             Err(refusal) => {
                 debug!(error = %refusal, "no other connection into a VM");
-                Ok(Place::new(first, kind))
+                let others = self.others();
+                Ok(shared(others.iter(), &first, kind))
             }
         }
     }
 
     /// A place on a line that there is; `None` where another line should be opened.
     fn free(&self, first: &Arc<Line>, kind: Kind) -> Option<Place> {
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.retain(|line| !line.is_over());
+        let others = self.others();
         let lines = || std::iter::once(first).chain(others.iter());
         let fits = lines().filter(|line| line.suits(kind)).min_by_key(|line| line.load());
-        let line = match fits {
-            Some(line) => line,
-            None if others.len() + 1 < MAX_LINES => return None,
-            None => lines().min_by_key(|line| line.load())?,
-        };
-        Some(Place::new(line.clone(), kind))
+        match fits {
+            Some(line) => Some(Place::new(line.clone(), kind)),
+            None if others.len() + 1 < MAX_LINES => None,
+            None => Some(shared(others.iter(), first, kind)),
+        }
+    }
+
+    /// The lines beside the first that have not ended. Held while a place is chosen and taken, so that no two choose alike.
+    fn others(&self) -> MutexGuard<'_, Vec<Arc<Line>>> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.retain(|line| !line.is_over());
+        others
     }
 
     async fn first(self: &Arc<Self>, progress: mpsc::Sender<Progress>) -> Result<Arc<Line>, Refusal> {
@@ -275,4 +282,10 @@ impl Direct {
         let (nobody, _) = mpsc::channel(1);
         Some((self.first(nobody).await.ok()?, permit))
     }
+}
+
+/// A place beside others, on the line where there is the least to wait for.
+fn shared<'a>(others: impl Iterator<Item = &'a Arc<Line>>, first: &'a Arc<Line>, kind: Kind) -> Place {
+    let least = std::iter::once(first).chain(others).min_by_key(|line| (line.is_held_up(), line.load()));
+    Place::new(least.unwrap_or(first).clone(), kind)
 }

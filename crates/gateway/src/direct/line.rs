@@ -92,10 +92,13 @@ impl Line {
     pub(super) fn suits(&self, kind: Kind) -> bool {
         match kind {
             Kind::Session => self.load() == 0,
-            Kind::Stream => {
-                self.sessions.load(Ordering::Relaxed) == 0 && self.held.load(Ordering::Relaxed) == 0
-            }
+            Kind::Stream => self.sessions.load(Ordering::Relaxed) == 0 && !self.is_held_up(),
         }
+    }
+
+    /// Whether a channel is not read, and others of this line therefore wait.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until all channels are gone, for some seconds.

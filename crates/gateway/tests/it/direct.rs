@@ -63,6 +63,19 @@ impl Inside {
         self.sshd.seen().iter().any(|seen| seen == what)
     }
 
+    /// How many bytes a flood has got rid of when it stands still, since everything that it can go into is full.
+    async fn flooded(&self) -> usize {
+        let (mut before, mut still) = (0, 0);
+        // More than the queue of its channel in the gateway holds, and no more for a second.
+        while still < 4 || before < 1 << 20 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let now = self.sshd.flooded();
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+        }
+        before
+    }
+
     /// A ControlMaster without a session, and the option with which others share it.
     async fn master(&self, args: &[&str]) -> (Child, String) {
         let control = self.world.ssh.file("direct-mux");
@@ -298,12 +311,7 @@ async fn a_reader_that_stops_stops_nobody_else() {
     let mut slow = inside.start(&shared);
     say(&mut slow, b"flood").await;
     hear(&mut slow, 1).await;
-    // The flood stands still when everything that it can go into is full.
-    let mut before = usize::MAX;
-    while before != inside.sshd.flooded() {
-        before = inside.sshd.flooded();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    let before = inside.flooded().await;
     assert!(before < 16 << 20, "{before} bytes were taken for a reader that reads none");
     for n in 0..3 {
         let begun = Instant::now();
@@ -322,6 +330,30 @@ async fn a_reader_that_stops_stops_nobody_else() {
     assert_eq!(hear(&mut stream, 5).await, b"quick");
     assert_eq!(inside.sshd.flooded(), before);
     master.start_kill().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_lines_are_shared_it_is_not_with_a_reader_that_stops() {
+    let inside = Inside::new().await;
+    let (mut master, mux) = inside.master(&[]).await;
+    let shared = ["-o", &mux, "-o", "ControlMaster=no", "gateway", "run"];
+    let mut slow = inside.start(&shared);
+    say(&mut slow, b"flood").await;
+    hear(&mut slow, 1).await;
+    // One on each of the other lines, and twice as many as there are lines after that.
+    let mut sessions = Vec::new();
+    for n in 0..17 {
+        if n == 5 {
+            inside.flooded().await;
+        }
+        let mut session = inside.start(&shared);
+        let word = format!("{n:04}");
+        say(&mut session, word.as_bytes()).await;
+        assert_eq!(hear(&mut session, 4).await, word.as_bytes());
+        sessions.push(session);
+    }
+    assert_eq!(inside.world.engine.connections(), 6);
+    master.kill().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
