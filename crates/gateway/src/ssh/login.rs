@@ -33,8 +33,11 @@ pub(super) struct Door {
     from: IpAddr,
     login: Option<Login>,
     failed: usize,
-    /// Why the last key did not count.
+    /// Why the last key did not count, where that is said.
     why_not: Option<String>,
+    /// Why a certificate did not count, where certificates do. A client tries the key in it for itself, too, and that one
+    /// is on no account mostly: that is not why its owner is not let in.
+    why_not_certificate: Option<String>,
     /// Which one that was.
     last: Option<Fingerprint>,
 }
@@ -50,7 +53,7 @@ impl Drop for Door {
 
 impl Door {
     pub(super) fn new(control: Arc<Control>, from: IpAddr) -> Self {
-        Self { control, from, login: None, failed: 0, why_not: None, last: None }
+        Self { control, from, login: None, failed: 0, why_not: None, why_not_certificate: None, last: None }
     }
 
     /// Whose connection this is, once somebody has logged in.
@@ -69,11 +72,11 @@ impl Door {
         let key = self.looked_at(key, algorithm);
         match key {
             Ok(key) if !self.control.trusts_certificates() && !self.control.knows(&key).await => {
-                self.refuse(self.control.unknown(&key).to_string())
+                self.refuse(Some(self.control.unknown(&key).to_string()))
             }
             Ok(_) if self.failed < MAX_KEYS => Auth::Accept,
-            Ok(_) => self.refuse(String::new()),
-            Err(why) => self.refuse(why),
+            Ok(_) => self.refuse(None),
+            Err(why) => self.refuse(Some(why)),
         }
     }
 
@@ -81,7 +84,7 @@ impl Door {
     pub(super) async fn proven(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
         let key = match self.looked_at(key, algorithm) {
             Ok(key) => key,
-            Err(why) => return self.refuse(why),
+            Err(why) => return self.refuse(Some(why)),
         };
         match self.control.log_in(&key, self.from).await {
             Ok(login) => {
@@ -92,8 +95,11 @@ impl Door {
             Err(error) => {
                 debug!(key = %key.fingerprint(), from = %self.from, %error, "not logged in");
                 let why = error.to_string();
-                let is_unknown = matches!(error, LoginError::UnknownKey { .. });
-                self.refuse(if is_unknown { self.or_out_of_time(why) } else { why })
+                self.refuse(match (error, &self.why_not_certificate) {
+                    (LoginError::UnknownKey { .. }, Some(_)) => None,
+                    (LoginError::UnknownKey { .. }, None) => Some(self.or_out_of_time(why)),
+                    (_, _) => Some(why),
+                })
             }
         }
     }
@@ -101,7 +107,7 @@ impl Door {
     /// A certificate whose owner has signed with the key in it.
     pub(super) async fn certificate(&mut self, certificate: &Certificate) -> Auth {
         if !self.control.trusts_certificates() {
-            return self.refuse(words::CERTIFICATE.to_owned());
+            return self.refuse(Some(words::CERTIFICATE.to_owned()));
         }
         match self.control.log_in_by_certificate(certificate, self.from).await {
             Ok(login) => {
@@ -112,7 +118,8 @@ impl Door {
             }
             Err(error) => {
                 debug!(from = %self.from, %error, "not logged in by a certificate");
-                self.refuse(error.to_string())
+                self.why_not_certificate = Some(error.to_string());
+                self.refuse(None)
             }
         }
     }
@@ -123,7 +130,11 @@ impl Door {
             // So that the text is not shown again.
             return refused_but_for(MethodKind::PublicKey);
         }
-        let text = self.why_not.clone().unwrap_or_else(|| self.or_out_of_time(words::NO_KEY.to_owned()));
+        let said = [&self.why_not_certificate, &self.why_not].into_iter().flatten();
+        let mut text = said.map(String::as_str).collect::<Vec<_>>().join(" ");
+        if text.is_empty() {
+            text = self.or_out_of_time(words::NO_KEY.to_owned());
+        }
         Auth::Partial { name: "".into(), instructions: in_ascii(&text).into(), prompts: [].as_slice().into() }
     }
 
@@ -140,10 +151,10 @@ impl Door {
     }
 
     /// Refuses a key. After the last one that may fail, only the last words are left to be asked for.
-    fn refuse(&mut self, why: String) -> Auth {
+    fn refuse(&mut self, why: Option<String>) -> Auth {
         self.failed += 1;
         if self.failed < MAX_KEYS {
-            self.why_not = Some(why);
+            self.why_not = why;
             return reject();
         }
         self.why_not = Some(words::TOO_MANY_KEYS.to_owned());

@@ -167,6 +167,41 @@ async fn what_is_wrong_with_one_is_said_and_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn its_reason_is_kept_when_the_key_in_it_is_tried_for_itself() {
+    let certified = Certified::new().await;
+    // ssh begins with a certificate that is named so, and goes on with the plain key.
+    let named = format!("CertificateFile={}", certified.world.ssh.file("member-cert.pub").display());
+    let log_in = async || {
+        let refused = certified.ssh(&["-o", &named, "vms"]).await;
+        assert_eq!(refused.status, Some(255), "{refused:?}");
+        refused.stderr
+    };
+    let guess = "If you came with a certificate";
+    let unknown = "This key is not on any account here";
+    for (args, said) in [
+        (&["-n", "nobody-here"][..], "This certificate has to name one account here"),
+        (&["-n", "alice", "-O", "force-command=true"], "This certificate allows one command alone"),
+        (&["-n", "alice", "-O", "source-address=192.0.2.0/24"], "(its source-address)."),
+    ] {
+        certified.sign(args).await;
+        let told = log_in().await;
+        assert!(told.contains(said) && !told.contains(guess) && !told.contains(unknown), "{args:?}: {told}");
+    }
+    certified.sign(&["-n", "alice"]).await;
+    certified.revoke("serial: 7").await;
+    let told = log_in().await;
+    assert!(told.contains(REVOKED) && !told.contains(guess) && !told.contains(unknown), "{told}");
+    certified.world.ssh.new_key("stranger", &["-t", "ed25519"]).await;
+    certified.keygen(&["-q", "-s", "stranger", "-I", "x", "-n", "alice", "member.pub"]).await;
+    let told = log_in().await;
+    assert!(told.contains("of no CA that is trusted here") && !told.contains(guess), "{told}");
+    // Of one that is out of its time the key alone is seen here.
+    certified.sign(&["-n", "alice", "-V", "-2h:-1h"]).await;
+    let told = log_in().await;
+    assert!(told.contains(unknown) && told.contains(guess), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sha1_proves_nothing_neither_a_cas_nor_a_members() {
     let certified = Certified::of(&["-t", "rsa", "-b", "2048"], &["-t", "rsa", "-b", "2048"]).await;
     certified.sign(&["-t", "ssh-rsa", "-n", "alice"]).await;
