@@ -97,7 +97,8 @@ impl Acting {
         Ok(())
     }
 
-    /// Gives an account a role, which ends its sessions where it had another one; for operators, and not for their own.
+    /// Gives an account a role, which ends its sessions where it had another one, and its connections into the VMs of the
+    /// team; for operators, and not for their own.
     ///
     /// # Errors
     /// There is no such account; [`WebError::Missing`] for members, [`WebError::Yourself`]; the store fails.
@@ -105,6 +106,8 @@ impl Acting {
         self.must_be_another(name)?;
         let ended = self.control.store.set_role(name, role).await?;
         self.control.web.end(ended);
+        // Who was root in the VMs of the team comes again as what they are now.
+        self.control.shared.revoke_where(|(vm, member)| vm.is_of_team() && member == name);
         self.control.members_changed().await;
         self.note(AuditKind::RoleSet, name, String::new(), role.as_str().to_owned()).await;
         Ok(())

@@ -60,8 +60,22 @@ fn guest(world: &World) {
     world.admin(&["vm", "unshare", VM, "mallory"]).ok();
     let keys = world.sh(&format!("ssh {VM} ls /run/berth/keys")).ok();
     assert_eq!(keys, "leeolayvar\n");
+    ids_are_kept_apart(world);
     let trail = world.admin(&["audit", "--kind", "connection", "--by", "mallory"]).ok();
     assert!(trail.contains("vm-0.leeolayvar.koding\tport 22 by SHA256:"), "{trail}");
+}
+
+/// Nobody who is made in the VM gets the id of a guest who may come later, and a guest whose id is taken stays out.
+fn ids_are_kept_apart(world: &World) {
+    let in_vm = |script: &str| world.sh(&format!("ssh {VM} '{script}'")).ok();
+    let made = in_vm("sudo useradd somebody && id -u somebody && sudo userdel somebody");
+    assert!(made.trim().parse::<u32>().unwrap() < 60_000, "{made}");
+    in_vm("uid=$(id -u mallory) && sudo userdel mallory && sudo useradd -M -u $uid other");
+    world.admin(&["vm", "share", VM, "mallory", "--sudo"]).ok();
+    accept(world);
+    world.sh_at("mallory", &format!("ssh {VM} true")).fails();
+    world.admin(&["vm", "unshare", VM, "mallory"]).ok();
+    assert_eq!(in_vm("ls /run/berth/keys; id -un other; sudo userdel other"), "leeolayvar\nother\n");
 }
 
 fn taken_back_in_mid_session(world: &World) {

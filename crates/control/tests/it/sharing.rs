@@ -68,7 +68,7 @@ async fn the_guest_has_a_user_of_their_own_and_loses_it() {
     world.greet(&world.entry(&alices, HOST).await).await;
     let guests = world.engine.guest(&id).unwrap().others;
     let [bob] = guests.as_slice() else { panic!("{guests:?}") };
-    assert_eq!((bob.name.as_str(), bob.sudo, bob.uid), ("bob", true, 20001));
+    assert_eq!((bob.name.as_str(), bob.sudo, bob.uid), ("bob", true, 70001));
     assert!(bob.authorized_keys.contains(&bobs.to_openssh()), "{}", bob.authorized_keys);
     assert!(bob.authorized_keys.contains(&format!("principals=\"{id}.bob\"")), "{}", bob.authorized_keys);
     assert!(!world.engine.authorized_keys(&id).unwrap().contains(&bobs.to_openssh()), "alice's are hers");

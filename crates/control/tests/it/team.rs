@@ -38,7 +38,7 @@ async fn every_member_is_let_in_as_a_user_of_their_own() {
     assert_eq!((guest.user.as_str(), guest.hostname.as_str()), ("shared", "shared-0"));
     assert!(guest.authorized_keys.lines().all(|line| line.starts_with('#')), "{}", guest.authorized_keys);
     let seen: Vec<_> = guest.others.iter().map(|one| (one.name.as_str(), one.uid, one.sudo)).collect();
-    assert_eq!(seen, [("alice", 20001, true), ("bob", 20002, false)]);
+    assert_eq!(seen, [("alice", 70001, true), ("bob", 70002, false)]);
     assert!(guest.others[1].authorized_keys.contains(&bobs.to_openssh()));
     assert!(!guest.others[1].authorized_keys.contains(&alices.to_openssh()));
 

@@ -39,6 +39,14 @@ HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub
 "
 }
 
+# has_id FILE ID: whether a passwd or group file has a line with this id.
+has_id() {
+    while IFS=: read -r _ _ id _; do
+        [ "$id" != "$2" ] || return 0
+    done <"$1"
+    return 1
+}
+
 # make_user NAME UID GROUP: the user, once, and its line in $found; what is changed later (shell, groups, home) stays. Its
 # group has its name, or GROUP where there is such a group already. The lines are those of useradd, which takes a second
 # without hardware virtualisation.

@@ -5,6 +5,11 @@
 guest_user() {
     here="$here$1
 "
+    # Somebody's who was made in the guest: its files are not for this guest.
+    if ! entry /etc/passwd "$1" && { has_id /etc/passwd "$2" || has_id /etc/group "$2"; }; then
+        echo "the id $2 of the account $1 belongs to another user or group" >&2
+        return 0
+    fi
     make_user "$1" "$2" "guest-$2"
     IFS=: read -r _ _ uid gid _ home _ <<END
 $found

@@ -22,7 +22,7 @@ async fn who_is_asked_is_no_guest_before_they_accept() {
     for store in stores_with_accounts().await {
         let vm = vm_of_alice(&store).await;
         let asked = store.share(&with(bob(), vm), at(1)).await.unwrap();
-        assert_eq!((asked.accepted_at, asked.made_at, asked.uid), (None, at(1), 20001));
+        assert_eq!((asked.accepted_at, asked.made_at, asked.uid), (None, at(1), 70001));
         assert_eq!(guests(&store, vm, 2).await, []);
         assert_eq!(store.shares_with(&bob(), at(2)).await.unwrap(), std::slice::from_ref(&asked));
         assert_eq!(store.shares_of(vm, at(2)).await.unwrap(), [asked]);
@@ -96,7 +96,7 @@ async fn so_many_and_no_more() {
         assert_eq!(store.shares_of(vm, at(200)).await.unwrap().len(), 1);
         let uids: std::collections::BTreeSet<u32> =
             store.shares_of(vm, at(2)).await.unwrap().iter().map(|row| row.uid).collect();
-        assert_eq!(uids.into_iter().collect::<Vec<_>>(), [20001 + u32::try_from(MAX_SHARES).unwrap()]);
+        assert_eq!(uids.into_iter().collect::<Vec<_>>(), [70001 + u32::try_from(MAX_SHARES).unwrap()]);
     }
 }
 
@@ -145,8 +145,8 @@ async fn members_of_the_team_have_ids_and_the_teams_vms_have_no_account() {
             let rows = store.members().await.unwrap();
             rows.into_iter().map(|row| (row.name.to_string(), row.uid, row.role)).collect::<Vec<_>>()
         };
-        let alices = ("alice".to_owned(), 20001, crate::Role::Operator);
-        assert_eq!(seen().await, [alices.clone(), ("bob".to_owned(), 20002, crate::Role::Member)]);
+        let alices = ("alice".to_owned(), 70001, crate::Role::Operator);
+        assert_eq!(seen().await, [alices.clone(), ("bob".to_owned(), 70002, crate::Role::Member)]);
         store.block_account(&bob(), at(1)).await.unwrap();
         assert_eq!(seen().await, std::slice::from_ref(&alices));
         store.remove_account(&bob(), at(1)).await.unwrap();
