@@ -426,17 +426,20 @@ impl EntryError {
 }
 
 fn what_is_yours(account: &AccountName, vms: &[VmName]) -> String {
-    let (yours, shared): (Vec<&VmName>, Vec<&VmName>) = vms.iter().partition(|vm| vm.owner == *account);
+    let (yours, others): (Vec<&VmName>, Vec<&VmName>) = vms.iter().partition(|vm| vm.owner == *account);
+    let (teams, shared): (Vec<&VmName>, Vec<&VmName>) = others.into_iter().partition(|vm| vm.is_of_team());
     let mut text = match yours.as_slice() {
-        [] => "You have no VM yet: ask the operator of this server for one.".to_owned(),
+        [] => "You have no VM yet: make one on the website.".to_owned(),
         yours => {
             let labels: Vec<_> = yours.iter().map(|vm| vm.label()).collect();
             format!("Yours: {}.", labels.join(", "))
         }
     };
-    if !shared.is_empty() {
-        let names: Vec<_> = shared.iter().map(ToString::to_string).collect();
-        text.push_str(&format!(" Shared with you: {}.", names.join(", ")));
+    for (whose, vms) in [("Shared with you", shared), ("The team's", teams)] {
+        if !vms.is_empty() {
+            let names: Vec<_> = vms.iter().map(ToString::to_string).collect();
+            text.push_str(&format!(" {whose}: {}.", names.join(", ")));
+        }
     }
     text
 }

@@ -6,6 +6,7 @@
 //! | `vm-N.<user>.<vm_domain>` | the same in the default team |
 //! | `<user>.<team>.<vm_domain>` | number 0 |
 //! | `<user>.<vm_domain>` | number 0 in the default team |
+//! | `shared-N.<team>.<vm_domain>` | a VM of the team; `shared-N--PORT` as below |
 //! | `vm-N--PORT.<user>.<team>.<vm_domain>` | another port of it than 80, for HTTP alone |
 //! | `vm-N--PORT.<user>.<vm_domain>` | the same in the default team |
 //!

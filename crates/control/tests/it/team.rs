@@ -32,7 +32,7 @@ async fn every_member_is_let_in_as_a_user_of_their_own() {
     assert_eq!((entry.vm(), entry.account(), entry.is_of_guest()), (&vm(NAME), &account("bob"), true));
     world.greet(&entry).await;
     let refused = world.control.enter(&login, "nothing.kd.io", 22).await.unwrap_err().to_string();
-    assert!(refused.ends_with("Yours: vm-0. Shared with you: shared-0.koding."), "{refused}");
+    assert!(refused.ends_with("Yours: vm-0. The team's: shared-0.koding."), "{refused}");
 
     let guest = world.engine.guest(&id).unwrap();
     assert_eq!((guest.user.as_str(), guest.hostname.as_str()), ("shared", "shared-0"));
