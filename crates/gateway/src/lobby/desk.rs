@@ -262,6 +262,7 @@ impl<'a> Desk<'a> {
         let key = keys.into_iter().find(|key| key.fingerprint == *login.fingerprint());
         let seen = doctor::Seen {
             key,
+            certificate: login.certificate().map(ToString::to_string),
             refused_keys: self.seat.refused_keys,
             client: self.seat.program.clone(),
             gateway: config::gateway(self.seat),

@@ -18,6 +18,8 @@ const PUTTY: (u32, u32) = (0, 81);
 pub(super) struct Seen {
     /// The key that opened it; `None` when it has been removed since.
     pub(super) key: Option<KeyInfo>,
+    /// The certificate that opened it instead.
+    pub(super) certificate: Option<String>,
     /// Keys that were refused before it.
     pub(super) refused_keys: usize,
     pub(super) client: Client,
@@ -51,7 +53,8 @@ pub(super) fn examine(seen: &Seen) -> Vec<Finding> {
 }
 
 fn offers(seen: &Seen) -> Finding {
-    let label = seen.key.as_ref().map_or("a key", |key| &key.label);
+    let key = seen.key.as_ref().map(|key| key.label.as_str());
+    let label = seen.certificate.as_deref().or(key).unwrap_or("a key");
     match seen.refused_keys {
         0 => well("agent", format!("ssh came with the right key at once: {label}.")),
         n => {
@@ -68,6 +71,9 @@ fn offers(seen: &Seen) -> Finding {
 }
 
 fn key(seen: &Seen) -> Finding {
+    if let Some(certificate) = &seen.certificate {
+        return well("key", format!("You came by a {certificate}. Who signed it says how long it is good."));
+    }
     let Some(key) = &seen.key else {
         return ill(
             "key",
@@ -149,6 +155,7 @@ mod tests {
                 expires: expires.map(|left| NOW + left),
                 last_used: None,
             }),
+            certificate: None,
             refused_keys,
             client: Client::of(client.as_bytes()),
             gateway: "alice@ssh.koding.com".into(),
@@ -171,6 +178,10 @@ mod tests {
         assert_eq!(ills(&seen(None, 0, "SSH-2.0-PuTTY_Release_0.70")), ["client"]);
         assert_eq!(ills(&seen(None, 0, "SSH-2.0-dropbear_2022.83")), <[&str; 0]>::default());
         assert_eq!(ills(&Seen { key: None, ..seen(None, 0, new) }), ["key"]);
+        let certificate = Some("certificate \"desk-7\", serial 7, of SHA256:…".to_owned());
+        let certified = Seen { key: None, certificate, ..seen(None, 0, new) };
+        assert_eq!(ills(&certified), <[&str; 0]>::default());
+        assert!(said(&examine(&certified)).contains("You came by a certificate \"desk-7\", serial 7"));
     }
 
     #[test]
