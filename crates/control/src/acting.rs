@@ -57,6 +57,31 @@ impl Acting {
         self.note(kind, &vm.owner, vm.to_string(), detail.to_owned()).await;
     }
 
+    /// Does a change and writes it down. Whoever asked for it may go away half-way, and with them the future that waits
+    /// here: what is changed is written down all the same.
+    pub(crate) async fn to_the_end<T, F>(&self, work: impl FnOnce(Self) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.control.to_the_end(work(self.clone())).await
+    }
+
+    /// The same for what waits for a VM, for as long as that takes: a server that ends does not wait for it.
+    async fn to_the_end_of_wait<T, F>(&self, work: impl FnOnce(Self) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let closing = self.control.closing.clone();
+        let work = closing.run_until_cancelled_owned(work(self.clone()));
+        match self.control.to_the_end(work).await {
+            Some(done) => done,
+            // Whoever waits here ends with the server.
+            None => std::future::pending().await,
+        }
+    }
+
     /// As [`Control::keys`].
     ///
     /// # Errors
@@ -77,13 +102,17 @@ impl Acting {
         label: Option<&str>,
     ) -> Result<Vec<AddedKey>, Error> {
         self.must_be_for(Scope::KeysWrite, account)?;
-        let judged = self.control.add_keys(account, pasted, label).await?;
-        for key in &judged {
-            if let AddedKey::Added { key } = key {
-                self.note(AuditKind::KeyAdded, account, key.fingerprint.to_string(), key.label.clone()).await;
+        let (account, pasted, label) = (account.clone(), pasted.to_owned(), label.map(str::to_owned));
+        self.to_the_end(|acting| async move {
+            let judged = acting.control.add_keys(&account, &pasted, label.as_deref()).await?;
+            for key in &judged {
+                if let AddedKey::Added { key } = key {
+                    acting.note_key(AuditKind::KeyAdded, &account, key).await;
+                }
             }
-        }
-        Ok(judged)
+            Ok(judged)
+        })
+        .await
     }
 
     /// As [`Control::rename_key`].
@@ -97,9 +126,13 @@ impl Acting {
         label: &str,
     ) -> Result<KeyInfo, Error> {
         self.must_be_for(Scope::KeysWrite, account)?;
-        let key = self.control.rename_key(account, which, label).await?;
-        self.note(AuditKind::KeyRenamed, account, key.fingerprint.to_string(), key.label.clone()).await;
-        Ok(key)
+        let (account, which, label) = (account.clone(), which.to_owned(), label.to_owned());
+        self.to_the_end(|acting| async move {
+            let key = acting.control.rename_key(&account, &which, &label).await?;
+            acting.note_key(AuditKind::KeyRenamed, &account, &key).await;
+            Ok(key)
+        })
+        .await
     }
 
     /// As [`Control::remove_key`].
@@ -108,9 +141,17 @@ impl Acting {
     /// As there; somebody else's account is one that does not exist.
     pub async fn remove_key(&self, account: &AccountName, which: &str) -> Result<KeyInfo, Error> {
         self.must_be_for(Scope::KeysWrite, account)?;
-        let key = self.control.remove_key(account, which).await?;
-        self.note(AuditKind::KeyRemoved, account, key.fingerprint.to_string(), key.label.clone()).await;
-        Ok(key)
+        let (account, which) = (account.clone(), which.to_owned());
+        self.to_the_end(|acting| async move {
+            let key = acting.control.remove_key(&account, &which).await?;
+            acting.note_key(AuditKind::KeyRemoved, &account, &key).await;
+            Ok(key)
+        })
+        .await
+    }
+
+    async fn note_key(&self, kind: AuditKind, account: &AccountName, key: &KeyInfo) {
+        self.note(kind, account, key.fingerprint.to_string(), key.label.clone()).await;
     }
 
     /// As [`Control::activity`].
@@ -159,9 +200,17 @@ impl Acting {
     /// As there; somebody else's account is one that does not exist.
     pub async fn add_vm(&self, owner: &AccountName) -> Result<VmInfo, Error> {
         self.must_be_for(Scope::VmsWrite, owner)?;
-        let vm = self.control.add_vm(owner).await?;
-        self.note_vm(AuditKind::VmAdded, &vm.name, "").await;
-        Ok(vm)
+        self.add_vm_of(owner).await
+    }
+
+    pub(crate) async fn add_vm_of(&self, owner: &AccountName) -> Result<VmInfo, Error> {
+        let owner = owner.clone();
+        self.to_the_end(|acting| async move {
+            let vm = acting.control.add_vm(&owner).await?;
+            acting.note_vm(AuditKind::VmAdded, &vm.name, "").await;
+            Ok(vm)
+        })
+        .await
     }
 
     /// As [`Control::start_vm`].
@@ -170,9 +219,13 @@ impl Acting {
     /// As there; somebody else's VM is one that does not exist. So it is with all that follow.
     pub async fn start_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
         self.must_be_at_home_in(Scope::VmsWrite, vm)?;
-        self.control.start_vm(vm, progress).await?;
-        self.note_vm(AuditKind::VmStarted, vm, "").await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end_of_wait(|acting| async move {
+            acting.control.start_vm(&vm, progress).await?;
+            acting.note_vm(AuditKind::VmStarted, &vm, "").await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::boot_vm`].
@@ -181,9 +234,13 @@ impl Acting {
     /// As there.
     pub async fn boot_vm(&self, vm: &VmName, progress: mpsc::Sender<Progress>) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.boot_vm(vm, progress).await?;
-        self.note_vm(AuditKind::VmStarted, vm, "from its disk").await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end_of_wait(|acting| async move {
+            acting.control.boot_vm(&vm, progress).await?;
+            acting.note_vm(AuditKind::VmStarted, &vm, "from its disk").await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::stop_vm`].
@@ -192,9 +249,13 @@ impl Acting {
     /// As there.
     pub async fn stop_vm(&self, vm: &VmName) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.stop_vm(vm).await?;
-        self.note_vm(AuditKind::VmStopped, vm, "").await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end_of_wait(|acting| async move {
+            acting.control.stop_vm(&vm).await?;
+            acting.note_vm(AuditKind::VmStopped, &vm, "").await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::sleep_vm`].
@@ -203,9 +264,13 @@ impl Acting {
     /// As there.
     pub async fn sleep_vm(&self, vm: &VmName) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.sleep_vm(vm).await?;
-        self.note_vm(AuditKind::VmSlept, vm, "").await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end_of_wait(|acting| async move {
+            acting.control.sleep_vm(&vm).await?;
+            acting.note_vm(AuditKind::VmSlept, &vm, "").await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::set_always_on`].
@@ -214,9 +279,13 @@ impl Acting {
     /// As there.
     pub async fn set_always_on(&self, vm: &VmName, always_on: bool) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.set_always_on(vm, always_on).await?;
-        self.note_vm(AuditKind::VmAlwaysOn, vm, if always_on { "on" } else { "off" }).await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move {
+            acting.control.set_always_on(&vm, always_on).await?;
+            acting.note_vm(AuditKind::VmAlwaysOn, &vm, if always_on { "on" } else { "off" }).await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::snooze_vm`].
@@ -225,9 +294,13 @@ impl Acting {
     /// As there.
     pub async fn snooze_vm(&self, vm: &VmName, time: Duration) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.snooze_vm(vm, time).await?;
-        self.note_vm(AuditKind::VmSnoozed, vm, &format!("{} s", time.as_secs())).await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move {
+            acting.control.snooze_vm(&vm, time).await?;
+            acting.note_vm(AuditKind::VmSnoozed, &vm, &format!("{} s", time.as_secs())).await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::why`].
@@ -254,9 +327,13 @@ impl Acting {
     /// As there.
     pub async fn remove_vm(&self, vm: &VmName) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.remove_vm(vm).await?;
-        self.note_vm(AuditKind::VmRemoved, vm, "").await;
-        Ok(())
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move {
+            acting.control.remove_vm(&vm).await?;
+            acting.note_vm(AuditKind::VmRemoved, &vm, "").await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Control::limits`], together with what the account has set for it alone.

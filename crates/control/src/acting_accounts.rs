@@ -65,9 +65,13 @@ impl Acting {
     /// As there; [`WebError::Missing`] for members.
     pub async fn add_account(&self, name: &AccountName) -> Result<(), WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
-        self.control.add_account(name).await?;
-        self.note(AuditKind::AccountAdded, name, String::new(), String::new()).await;
-        Ok(())
+        let name = name.clone();
+        self.to_the_end(|acting| async move {
+            acting.control.add_account(&name).await?;
+            acting.note(AuditKind::AccountAdded, &name, String::new(), String::new()).await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`crate::Control::remove_account`]; for operators, and not for their own.
@@ -76,6 +80,11 @@ impl Acting {
     /// As there; [`WebError::Missing`] for members, [`WebError::Yourself`].
     pub async fn remove_account(&self, name: &AccountName) -> Result<(), WebError> {
         self.must_be_another(name)?;
+        let name = name.clone();
+        self.to_the_end(|acting| async move { acting.try_remove_account(&name).await }).await
+    }
+
+    async fn try_remove_account(&self, name: &AccountName) -> Result<(), WebError> {
         let removed = self.control.remove_account(name).await;
         let gone = !self.control.store.account_exists(name).await.unwrap_or(true);
         // It is also gone where one of its VMs could not be removed yet.
@@ -91,10 +100,14 @@ impl Acting {
     /// As there; [`WebError::Missing`] for members.
     pub async fn set_limits(&self, name: &AccountName, limits: OwnLimits) -> Result<(), WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
-        self.control.set_limits(name, limits).await?;
-        let detail = serde_json::to_string(&limits).unwrap_or_default();
-        self.note(AuditKind::LimitsSet, name, String::new(), detail).await;
-        Ok(())
+        let name = name.clone();
+        self.to_the_end(|acting| async move {
+            acting.control.set_limits(&name, limits).await?;
+            let detail = serde_json::to_string(&limits).unwrap_or_default();
+            acting.note(AuditKind::LimitsSet, &name, String::new(), detail).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Gives an account a role, which ends its sessions where it had another one, and its connections into the VMs of the
@@ -104,6 +117,11 @@ impl Acting {
     /// There is no such account; [`WebError::Missing`] for members, [`WebError::Yourself`]; the store fails.
     pub async fn set_role(&self, name: &AccountName, role: Role) -> Result<(), WebError> {
         self.must_be_another(name)?;
+        let name = name.clone();
+        self.to_the_end(|acting| async move { acting.try_set_role(&name, role).await }).await
+    }
+
+    async fn try_set_role(&self, name: &AccountName, role: Role) -> Result<(), WebError> {
         let ended = self.control.store.set_role(name, role).await?;
         self.control.web.end(ended);
         // Who was root in the VMs of the team comes again as what they are now.
@@ -122,8 +140,8 @@ impl Acting {
     /// There is no such account; [`WebError::Missing`] for members, [`WebError::Yourself`]; the store fails.
     pub async fn block_account(&self, name: &AccountName) -> Result<(), WebError> {
         self.must_be_another(name)?;
-        let (acting, name) = (self.clone(), name.clone());
-        self.control.to_the_end(async move { acting.try_block(&name).await }).await
+        let name = name.clone();
+        self.to_the_end(|acting| async move { acting.try_block(&name).await }).await
     }
 
     async fn try_block(&self, name: &AccountName) -> Result<(), WebError> {
@@ -150,6 +168,11 @@ impl Acting {
     /// There is no such account; [`WebError::Missing`] for members; the store fails.
     pub async fn unblock_account(&self, name: &AccountName) -> Result<(), WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
+        let name = name.clone();
+        self.to_the_end(|acting| async move { acting.try_unblock(&name).await }).await
+    }
+
+    async fn try_unblock(&self, name: &AccountName) -> Result<(), WebError> {
         if self.control.store.unblock_account(name).await? {
             self.control.policies_changed(name).await?;
             push_to(&self.control.handles_with_keys_of(name).await).await;
@@ -176,13 +199,17 @@ impl Acting {
         if self.actor.came_by_api() && self.actor.name() == Some(account) {
             return Err(WebError::Yourself);
         }
-        let (_, address) = self.add_link(purpose, life).await?;
         let detail = match what {
             LinkFor::LogIn => "to log in",
             LinkFor::Reset => "to set a new password",
         };
-        self.note(AuditKind::LinkMade, account, String::new(), detail.to_owned()).await;
-        Ok(address)
+        let account = account.clone();
+        self.to_the_end(|acting| async move {
+            let (_, address) = acting.add_link(purpose, life).await?;
+            acting.note(AuditKind::LinkMade, &account, String::new(), detail.to_owned()).await;
+            Ok(address)
+        })
+        .await
     }
 
     /// Makes an invitation, and gives its link's whole address; for operators.
@@ -196,10 +223,13 @@ impl Acting {
         {
             return Err(Error::NameTaken(name.to_string()).into());
         }
-        let (row, address) = self.add_link(LinkPurpose::Invitation(invitation), INVITATION).await?;
-        let info = info(row).ok_or(WebError::LinkGone)?;
-        self.note_invitation(AuditKind::Invited, &info).await;
-        Ok((info, address))
+        self.to_the_end(|acting| async move {
+            let (row, address) = acting.add_link(LinkPurpose::Invitation(invitation), INVITATION).await?;
+            let info = info(row).ok_or(WebError::LinkGone)?;
+            acting.note_invitation(AuditKind::Invited, &info).await;
+            Ok((info, address))
+        })
+        .await
     }
 
     /// The invitations that nobody has used yet, the newest first; for operators.
@@ -218,10 +248,13 @@ impl Acting {
     /// [`WebError::Missing`] for members, and where there is no such invitation any more; the store fails.
     pub async fn remove_invitation(&self, id: LinkId) -> Result<(), WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
-        let row = self.control.store.remove_invitation(id).await?;
-        let info = row.and_then(info).ok_or(WebError::Missing)?;
-        self.note_invitation(AuditKind::InvitationRemoved, &info).await;
-        Ok(())
+        self.to_the_end(|acting| async move {
+            let row = acting.control.store.remove_invitation(id).await?;
+            let info = row.and_then(info).ok_or(WebError::Missing)?;
+            acting.note_invitation(AuditKind::InvitationRemoved, &info).await;
+            Ok(())
+        })
+        .await
     }
 
     /// A page of the audit trail, the latest first; for operators.

@@ -13,8 +13,8 @@ impl Acting {
     /// As there; somebody else's VM is one that does not exist.
     pub async fn rebuild_vm(&self, vm: &VmName, home: Home) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        let (acting, name) = (self.clone(), vm.clone());
-        let begin = async move {
+        let name = vm.clone();
+        let begin = |acting: Self| async move {
             let asked = acting.control.begin_rebuild(&name, home).await?;
             let home_is = match home {
                 Home::Keep => "its home is kept",
@@ -24,7 +24,7 @@ impl Acting {
             acting.note_vm(AuditKind::VmRebuilt, &name, home_is).await;
             Ok::<_, Error>(asked)
         };
-        rebuilt(vm, self.control.to_the_end(begin).await?).await
+        rebuilt(vm, self.to_the_end(begin).await?).await
     }
 
     /// As [`crate::Control::resize_vm`].
@@ -33,8 +33,12 @@ impl Acting {
     /// As there; somebody else's VM is one that does not exist.
     pub async fn resize_vm(&self, vm: &VmName, disk: u64) -> Result<Grown, Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        let grown = self.control.resize_vm(vm, disk).await?;
-        self.note_vm(AuditKind::VmResized, vm, &format!("{} MB of disk", disk >> 20)).await;
-        Ok(grown)
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move {
+            let grown = acting.control.resize_vm(&vm, disk).await?;
+            acting.note_vm(AuditKind::VmResized, &vm, &format!("{} MB of disk", disk >> 20)).await;
+            Ok(grown)
+        })
+        .await
     }
 }

@@ -15,10 +15,14 @@ impl Acting {
     /// There is no such VM, or it is somebody else's; the store fails.
     pub async fn set_title(&self, vm: &VmName, title: Option<&Title>) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        self.control.set_title(vm, title).await?;
-        let detail = title.map(ToString::to_string).unwrap_or_default();
-        self.note(AuditKind::VmTitled, &vm.owner, vm.to_string(), detail).await;
-        Ok(())
+        let (vm, title) = (vm.clone(), title.cloned());
+        self.to_the_end(|acting| async move {
+            acting.control.set_title(&vm, title.as_ref()).await?;
+            let detail = title.map(|title| title.to_string()).unwrap_or_default();
+            acting.note_vm(AuditKind::VmTitled, &vm, &detail).await;
+            Ok(())
+        })
+        .await
     }
 
     /// As [`crate::Control::history`].

@@ -54,6 +54,11 @@ impl Acting {
     /// else's VM is one that does not exist.
     pub async fn set_port(&self, vm: &VmName, port: u16, access: Option<PortAccess>) -> Result<(), Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move { acting.try_set_port(&vm, port, access).await }).await
+    }
+
+    async fn try_set_port(&self, vm: &VmName, port: u16, access: Option<PortAccess>) -> Result<(), Error> {
         let control = &self.control;
         let handle = control.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
         if !port_has_site(port) {

@@ -23,9 +23,13 @@ impl Acting {
         terms: ShareTerms,
     ) -> Result<ShareInfo, Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        let share = self.control.share(vm, account, terms).await?;
-        self.note_share(AuditKind::VmShared, &share, &terms.words(account)).await;
-        Ok(share)
+        let (vm, account) = (vm.clone(), account.clone());
+        self.to_the_end(|acting| async move {
+            let share = acting.control.share(&vm, &account, terms).await?;
+            acting.note_share(AuditKind::VmShared, &share, &terms.words(&account)).await;
+            Ok(share)
+        })
+        .await
     }
 
     /// With whom a VM is shared, and who was asked, by name.
@@ -44,9 +48,7 @@ impl Acting {
     /// It is not shared with them; the store fails. Somebody else's VM is one that does not exist.
     pub async fn unshare_vm(&self, vm: &VmName, account: &AccountName) -> Result<ShareInfo, Error> {
         self.must_be_for_vm(Scope::VmsWrite, vm)?;
-        let share = self.control.end_share(vm, account).await?;
-        self.note_share(AuditKind::VmUnshared, &share, account.as_str()).await;
-        Ok(share)
+        self.end_share(AuditKind::VmUnshared, vm, account.clone()).await
     }
 
     /// The VMs of others that the actor's account shares or was asked to share, by name; none for somebody on the server
@@ -66,9 +68,13 @@ impl Acting {
     /// Nobody has asked the actor's account, or not any more, which is as if there were no such VM; the store fails.
     pub async fn accept_share(&self, vm: &VmName) -> Result<ShareInfo, Error> {
         let account = self.guest(vm)?;
-        let share = self.control.accept(vm, &account).await?;
-        self.note_share(AuditKind::ShareAccepted, &share, account.as_str()).await;
-        Ok(share)
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move {
+            let share = acting.control.accept(&vm, &account).await?;
+            acting.note_share(AuditKind::ShareAccepted, &share, account.as_str()).await;
+            Ok(share)
+        })
+        .await
     }
 
     /// Leaves a VM that is shared with the actor's account, or does not accept it.
@@ -77,13 +83,20 @@ impl Acting {
     /// It is not shared with them, which is as if there were no such VM; the store fails.
     pub async fn leave_share(&self, vm: &VmName) -> Result<ShareInfo, Error> {
         let account = self.guest(vm)?;
-        let left = self.control.end_share(vm, &account).await;
-        let share = left.map_err(|error| match error {
+        self.end_share(AuditKind::ShareLeft, vm, account).await.map_err(|error| match error {
             Error::NotShared { vm, .. } => Error::NoSuchVm(vm.to_string()),
             error => error,
-        })?;
-        self.note_share(AuditKind::ShareLeft, &share, account.as_str()).await;
-        Ok(share)
+        })
+    }
+
+    async fn end_share(&self, how: AuditKind, vm: &VmName, account: AccountName) -> Result<ShareInfo, Error> {
+        let vm = vm.clone();
+        self.to_the_end(|acting| async move {
+            let share = acting.control.end_share(&vm, &account).await?;
+            acting.note_share(how, &share, account.as_str()).await;
+            Ok(share)
+        })
+        .await
     }
 
     /// Whose account acts; on the server itself nobody's does.

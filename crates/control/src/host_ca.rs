@@ -197,12 +197,17 @@ impl Acting {
     /// There are two already; [`WebError::Missing`] for members; the store fails.
     pub async fn add_host_ca(&self) -> Result<Vec<HostCaInfo>, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
+        self.to_the_end(|acting| async move { acting.try_add_host_ca().await }).await
+    }
+
+    async fn try_add_host_ca(&self) -> Result<Vec<HostCaInfo>, WebError> {
         let (store, before) = (&self.control.store, self.control.host_cas());
         if !store.add_host_ca(&new_key(), self.control.settings.clock.now()).await.map_err(Error::from)? {
             return Err(Error::TooManyHostCas { most: MAX_HOST_CAS }.into());
         }
         let now = self.host_cas_changed().await?;
-        let added = now.iter().find(|ca| !before.contains(ca)).map(|ca| ca.fingerprint.clone());
+        let is_new = |ca: &&HostCaInfo| before.iter().all(|old| old.fingerprint != ca.fingerprint);
+        let added = now.iter().find(is_new).map(|ca| ca.fingerprint.clone());
         self.note_host_ca(added.unwrap_or_default(), "added").await;
         Ok(now)
     }
@@ -214,6 +219,11 @@ impl Acting {
     /// There is no such key; [`WebError::Missing`] for members; the store fails.
     pub async fn use_host_ca(&self, fingerprint: &str) -> Result<Vec<HostCaInfo>, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
+        let fingerprint = fingerprint.to_owned();
+        self.to_the_end(|acting| async move { acting.try_use_host_ca(&fingerprint).await }).await
+    }
+
+    async fn try_use_host_ca(&self, fingerprint: &str) -> Result<Vec<HostCaInfo>, WebError> {
         let id = self.host_ca(fingerprint)?;
         if !self.control.store.use_host_ca(id).await.map_err(Error::from)? {
             return Err(Error::NoSuchHostCa(fingerprint.to_owned()).into());
@@ -231,6 +241,11 @@ impl Acting {
     /// There is no such key, or it is the one that signs; [`WebError::Missing`] for members; the store fails.
     pub async fn remove_host_ca(&self, fingerprint: &str) -> Result<Vec<HostCaInfo>, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
+        let fingerprint = fingerprint.to_owned();
+        self.to_the_end(|acting| async move { acting.try_remove_host_ca(&fingerprint).await }).await
+    }
+
+    async fn try_remove_host_ca(&self, fingerprint: &str) -> Result<Vec<HostCaInfo>, WebError> {
         let id = self.host_ca(fingerprint)?;
         if !self.control.store.remove_host_ca(id).await.map_err(Error::from)? {
             return Err(Error::HostCaSigns.into());

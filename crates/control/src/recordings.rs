@@ -124,11 +124,14 @@ impl Acting {
     /// There is none of this name; the disk fails.
     pub async fn open_recording(&self, name: &str) -> Result<Opened, WebError> {
         self.must_be_operator(Scope::OpsRead)?;
-        let asked = name.to_owned();
-        let opened = self.on_disk(move |recorder| recorder.read(&asked)).await?;
-        let opened = opened.ok_or_else(|| Error::NoSuchRecording(name.to_owned()))?;
-        self.note_recording(AuditKind::RecordingOpened, &opened.info).await;
-        Ok(opened)
+        let (name, asked) = (name.to_owned(), name.to_owned());
+        self.to_the_end(|acting| async move {
+            let opened = acting.on_disk(move |recorder| recorder.read(&asked)).await?;
+            let opened = opened.ok_or(Error::NoSuchRecording(name))?;
+            acting.note_recording(AuditKind::RecordingOpened, &opened.info).await;
+            Ok(opened)
+        })
+        .await
     }
 
     /// Removes a recording: for operators. Written down.
@@ -137,11 +140,14 @@ impl Acting {
     /// There is none of this name; the disk fails.
     pub async fn remove_recording(&self, name: &str) -> Result<RecordingInfo, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
-        let asked = name.to_owned();
-        let removed = self.on_disk(move |recorder| recorder.remove(&asked)).await?;
-        let removed = removed.ok_or_else(|| Error::NoSuchRecording(name.to_owned()))?;
-        self.note_recording(AuditKind::RecordingRemoved, &removed).await;
-        Ok(removed)
+        let (name, asked) = (name.to_owned(), name.to_owned());
+        self.to_the_end(|acting| async move {
+            let removed = acting.on_disk(move |recorder| recorder.remove(&asked)).await?;
+            let removed = removed.ok_or(Error::NoSuchRecording(name))?;
+            acting.note_recording(AuditKind::RecordingRemoved, &removed).await;
+            Ok(removed)
+        })
+        .await
     }
 
     /// Does something with the files, where nobody waits for them.

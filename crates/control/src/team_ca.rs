@@ -167,15 +167,19 @@ impl Acting {
         let named = named.map(str::trim).find(|text| !text.is_empty());
         let label: String =
             named.unwrap_or(&algorithm).chars().filter(|c| !c.is_control()).take(MAX_LABEL).collect();
+        self.to_the_end(|acting| async move { acting.try_add_team_ca(&pasted.key, &label).await }).await
+    }
+
+    async fn try_add_team_ca(&self, key: &PublicKey, label: &str) -> Result<TeamCasInfo, WebError> {
         let (store, team) = (&self.control.store, self.control.settings.domains.team());
         let now = self.control.settings.clock.now();
-        match store.add_team_ca(team, &pasted.key, &label, now).await.map_err(Error::from)? {
+        match store.add_team_ca(team, key, label, now).await.map_err(Error::from)? {
             AddedTeamCa::Added => {}
             AddedTeamCa::AlreadyThere => return Ok(self.control.team_cas()),
             AddedTeamCa::TooMany => return Err(Error::TooManyTeamCas { most: MAX_TEAM_CAS }.into()),
         }
         let now = self.control.team_cas_changed().await?;
-        self.note_team_ca(pasted.key.fingerprint().to_string(), format!("added: {label}")).await;
+        self.note_team_ca(key.fingerprint().to_string(), format!("added: {label}")).await;
         self.control.push_to_all();
         Ok(now)
     }
@@ -187,6 +191,11 @@ impl Acting {
     /// There is no such CA; [`WebError::Missing`] for members; the store fails.
     pub async fn remove_team_ca(&self, which: &str) -> Result<TeamCasInfo, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
+        let which = which.to_owned();
+        self.to_the_end(|acting| async move { acting.try_remove_team_ca(&which).await }).await
+    }
+
+    async fn try_remove_team_ca(&self, which: &str) -> Result<TeamCasInfo, WebError> {
         let trusted = self.control.tools.team_cas.trusted();
         let named = |ca: &&TeamCaRow| ca.key.fingerprint().to_string() == which || ca.label == which;
         let missing = || Error::NoSuchTeamCa(which.to_owned());
@@ -209,6 +218,11 @@ impl Acting {
     pub async fn load_team_krl(&self, file: &[u8]) -> Result<TeamCasInfo, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
         Krl::read(file).map_err(Error::Krl)?;
+        let file = file.to_owned();
+        self.to_the_end(|acting| async move { acting.try_load_team_krl(&file).await }).await
+    }
+
+    async fn try_load_team_krl(&self, file: &[u8]) -> Result<TeamCasInfo, WebError> {
         let (store, team) = (&self.control.store, self.control.settings.domains.team());
         store.set_team_krl(team, file, self.control.settings.clock.now()).await.map_err(Error::from)?;
         let now = self.control.team_cas_changed().await?;

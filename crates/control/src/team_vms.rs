@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use berth_model::{AccountName, VmName};
-use berth_store::{AuditKind, Limits, Role, Scope};
+use berth_store::{Limits, Role, Scope};
 
 use crate::{Control, VmInfo, acting::Acting, error::Error, supervisor::Handle, web_error::WebError};
 
@@ -36,9 +36,7 @@ impl Acting {
     /// [`WebError::Missing`] for members; the store fails.
     pub async fn add_team_vm(&self) -> Result<VmInfo, WebError> {
         self.must_be_operator(Scope::OpsWrite)?;
-        let vm = self.control.add_vm(&AccountName::of_teams()).await?;
-        self.note_vm(AuditKind::VmAdded, &vm.name, "").await;
-        Ok(vm)
+        Ok(self.add_vm_of(&AccountName::of_teams()).await?)
     }
 
     /// The VMs of the team, by number; for every member.

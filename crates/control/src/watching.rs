@@ -200,8 +200,10 @@ impl TerminalPage {
             None => self.begin(right)?,
         }
         let detail = format!("terminal {}, {}", self.stage.number, right.words());
-        let vm = &self.stage.vm;
-        self.acting.note(AuditKind::TerminalShared, &vm.owner, vm.to_string(), detail).await;
+        let vm = self.stage.vm.clone();
+        let note =
+            |acting: Acting| async move { acting.note_vm(AuditKind::TerminalShared, &vm, &detail).await };
+        self.acting.to_the_end(note).await;
         Ok(())
     }
 

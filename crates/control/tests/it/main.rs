@@ -6,6 +6,7 @@ mod access;
 mod connections;
 mod disks;
 mod keys;
+mod left_early;
 mod lifecycle;
 mod listing;
 mod parked;
