@@ -86,7 +86,8 @@ async fn every_log_in_has_a_cookie_of_its_own_and_no_other_text_is_one() {
     cookies.sort();
     cookies.dedup();
     assert_eq!(cookies.len(), 6);
-    let near = format!("{}x", cookies[0].get(..42).unwrap());
+    let (most, last) = cookies[0].split_at(42);
+    let near = format!("{most}{}", if last == "x" { "y" } else { "x" });
     for text in ["", "x", &near, "%", &"é".repeat(43), &"x".repeat(10_000)] {
         assert!(!world.lets_in(&secret(text)).await);
     }
