@@ -56,7 +56,7 @@ impl Login {
         &self.fingerprint
     }
 
-    /// Who acts, for [`Control::acting`]: over ssh nobody is an operator.
+    /// Who acts, for [`Control::acting`](crate::Control::acting): over ssh nobody is an operator.
     #[must_use]
     pub fn actor(&self) -> Actor {
         Actor::account(self.account.clone(), Role::Member, Way::Ssh, self.from)
@@ -85,7 +85,7 @@ pub(crate) async fn expiry(at: Option<OffsetDateTime>, clock: Clock) {
 }
 
 /// Proof that a login may connect to one port of one VM. That of a guest ends with what was shared: connections that
-/// [`Control::connect`] made by it end then, whoever holds them.
+/// [`Control::connect`](crate::Control::connect) made by it end then, whoever holds them.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub(super) account: AccountName,
