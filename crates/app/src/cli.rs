@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod backup;
 mod host_ca;
 mod key;
 mod recording;
@@ -18,6 +19,7 @@ pub(crate) use self::{
         RoleArgs, SshConfigArgs,
     },
     audit::AuditArgs,
+    backup::{BackupArgs, RestoreArgs},
     host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
     recording::RecordingCommand,
@@ -81,6 +83,8 @@ pub(crate) enum Command {
     /// Ask the running server: accounts, keys, VMs
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Make the state folder anew from a backup; no server may run with it
+    Restore(RestoreArgs),
     /// Measure this machine, with a server and VMs of its own; needs ssh and an image
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -158,6 +162,8 @@ pub(crate) enum AdminCommand {
     /// What was recorded of sessions
     #[command(subcommand)]
     Recording(RecordingCommand),
+    /// Copy all that the server remembers but the VMs' disks into one file, while it runs
+    Backup(BackupArgs),
     /// Show what happened, and who did it, the latest first
     Audit(AuditArgs),
 }
@@ -229,6 +235,8 @@ mod tests {
             "admin vm rebuild vm-0.alice --discard-home --yes",
             "admin vm resize vm-0.alice --disk 20GiB",
             "admin vm remove vm-0.alice",
+            "admin backup berth.tar --no-recordings",
+            "restore berth.tar --state /s --json",
         ] {
             let words = std::iter::once("berth").chain(line.split(' '));
             Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -12,6 +12,7 @@ use crate::{
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod check_config;
 pub(crate) mod host_ca;

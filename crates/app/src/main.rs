@@ -4,6 +4,7 @@
 //!   berth serve          config ──► build ──► spawn ──► wait for a signal ──► drain with a deadline
 //!   berth admin …        one request over the admin socket of the running server
 //!   berth image …        images, without a server
+//!   berth restore        a state folder from a backup, without a server
 //!   berth bench …        measures, with a server of its own
 //!   berth check-config   what is in force and what is wrong with it
 //!   berth vm-shim        one VM's own process; started by the engine, never by a person
@@ -12,6 +13,7 @@
 //! Exit status: 0 done, 1 refused or failed, 2 the command line makes no sense. docs/commands.md describes the output.
 
 mod admin;
+mod backup;
 mod cli;
 mod command;
 mod config;
@@ -34,7 +36,8 @@ use crate::{
     admin::wire::{Failure, FailureKind},
     cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
     command::{
-        Context, account, audit, bench, check_config, host_ca, image, key, recording, serve, share, team, vm,
+        Context, account, audit, backup as copies, bench, check_config, host_ca, image, key, recording,
+        serve, share, team, vm,
     },
     output::Output,
 };
@@ -65,6 +68,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Bench(BenchCommand::Vm(args)) => bench::vm(&context, &args),
         Command::Bench(BenchCommand::Gateway(args)) => bench::gateway(&context, &args),
         Command::Bench(BenchCommand::StandIn { dir }) => bench::stand_in(&dir),
+        Command::Restore(args) => copies::restore(&context, &args),
         Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -111,6 +115,7 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
         AdminCommand::HostCa(command) => host_ca::run(context, command),
         AdminCommand::Recording(command) => recording::run(context, command),
         AdminCommand::Team(command) => team::run(context, &command),
+        AdminCommand::Backup(args) => copies::back_up(context, &args),
         AdminCommand::Audit(args) => audit::audit(context, &args),
     }
 }

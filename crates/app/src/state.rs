@@ -7,6 +7,7 @@
 //!   <state>/admin.sock    the operator's way in
 //!   <state>/known_hosts   the host keys of the gateway and the VMs, for everybody to read
 //!   <state>/recordings    what was recorded of sessions
+//!   <state>/copy-*.db     a copy of the database that a backup is made of, for a moment
 //!   <state>/images, vms, run, accel.json   the engine's
 //! ```
 //!
@@ -19,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_model::VmId;
 use rustix::fs::{FlockOperation, flock};
 
 /// Where things are in a state folder. Makes nothing.
@@ -54,6 +56,23 @@ impl StateDir {
 
     pub(crate) fn known_hosts(&self) -> PathBuf {
         self.0.join("known_hosts")
+    }
+
+    /// A file for a copy of the database, which nobody else uses. Makes none.
+    pub(crate) fn new_copy(&self) -> PathBuf {
+        self.0.join(format!("copy-{}.db", VmId::random()))
+    }
+
+    /// Deletes copies of the database that somebody asked for and never took away. For who holds the lock.
+    pub(crate) fn forget_copies(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("copy-") && name.ends_with(".db") {
+                // One that stays is a waste of room and nothing worse.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn lock_file(&self) -> PathBuf {

@@ -4,6 +4,9 @@
 #[path = "cli/admin.rs"]
 mod admin;
 #[cfg(test)]
+#[path = "cli/backup.rs"]
+mod backup;
+#[cfg(test)]
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[cfg(test)]

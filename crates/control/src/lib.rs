@@ -16,6 +16,7 @@ mod access;
 mod accounts;
 mod acting;
 mod acting_accounts;
+mod acting_backup;
 mod acting_disks;
 mod acting_listing;
 mod acting_ports;

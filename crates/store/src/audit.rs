@@ -163,6 +163,12 @@ words! {
         /// A CA whose certificates let members in was added or removed, or some of its certificates were taken back: the
         /// detail says which of them.
         TeamCa = "team_ca",
+        /// A copy of the database was made, to be kept elsewhere.
+        BackupMade = "backup_made",
+        /// The disk of a VM was copied, to be kept elsewhere.
+        DiskCopied = "disk_copied",
+        /// The disk of a VM was replaced by one that was kept elsewhere.
+        DiskReplaced = "disk_replaced",
         /// A connection into a VM has ended; the detail says to which port, and by which key.
         Connection = "connection",
         /// An ssh session into a VM was opened by the gateway, for a client that asked it for the VM by name.

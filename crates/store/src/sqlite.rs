@@ -11,7 +11,7 @@ use std::{
 
 use berth_model::TeamName;
 use sqlx::{
-    Connection, Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -93,6 +93,26 @@ impl Store {
         Ok(pages.saturating_mul(size).unsigned_abs())
     }
 
+    /// Writes the database as it is at one moment, whole, into a new file that only its owner may read. Whoever writes
+    /// meanwhile waits for nothing. Not for one in memory. A file that an error or a crash leaves is no database to be used.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] where there is a file already or none can be made; [`StoreError::DiskFull`].
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let unmade = |source| StoreError::File { path: path.to_owned(), source };
+        let made = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
+        drop(made.map_err(unmade)?);
+        let target = path.to_str().ok_or_else(|| unmade(std::io::ErrorKind::InvalidFilename.into()))?;
+        // A connection of its own: the writer's would have everybody wait, and a reader's may not write, here neither.
+        let options = self.writer.connect_options();
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut connection).await;
+        connection.close().await?;
+        copied?;
+        let synced = async { tokio::fs::File::open(path).await?.sync_all().await };
+        synced.await.map_err(unmade)
+    }
+
     async fn prepare(&self, path: &Path, default_team: &TeamName) -> Result<(), StoreError> {
         MIGRATIONS.run(&self.writer).await.map_err(|error| migration_error(error, path))?;
         self.ensure_team(default_team).await
@@ -108,6 +128,12 @@ impl Store {
     pub(crate) fn reader(&self) -> &SqlitePool {
         &self.reader
     }
+}
+
+/// The version of the schema that this program writes. It reads older ones, and none that is newer.
+#[must_use]
+pub fn schema_version() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// What the database reports, where nothing more is known about it.
@@ -185,9 +211,8 @@ fn opening_error(error: sqlx::Error, path: &Path) -> StoreError {
 
 fn migration_error(error: MigrateError, path: &Path) -> StoreError {
     let path: PathBuf = path.to_owned();
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
     match error {
-        MigrateError::VersionMissing(version) if Some(version) > newest => StoreError::Newer { path },
+        MigrateError::VersionMissing(version) if version > schema_version() => StoreError::Newer { path },
         MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => StoreError::Foreign { path },
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             opening_error(error, &path)

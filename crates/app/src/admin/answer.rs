@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{AccountLimits, Answer, AuditSearch, Failure, FailureKind, Request, WayIn};
-use crate::known_hosts::KnownHosts;
+use crate::{known_hosts::KnownHosts, state::StateDir};
 
 /// So much of a name that does not exist is said back, in characters.
 const MAX_SAID_BACK: usize = 80;
@@ -28,6 +28,10 @@ pub(crate) struct Desk {
     pub(crate) gateway: SocketAddr,
     /// Where [`KnownHosts`] writes.
     pub(crate) known_hosts_path: PathBuf,
+    /// Where copies of the database are made.
+    pub(crate) state: StateDir,
+    /// The file of the configuration.
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl Desk {
@@ -83,6 +87,12 @@ impl Desk {
                 let name = name.as_deref().map(account).transpose()?;
                 let (invitation, address) = host.invite(Invitation { name, role, note }).await?;
                 Answer::Invited { invitation, address: address.expose().clone() }
+            }
+            Request::Backup {} => {
+                let path = self.state.new_copy();
+                host.copy_database(&path).await?;
+                tracing::info!("the database is copied for a backup");
+                Answer::DatabaseCopied { path, config: self.config.clone() }
             }
             Request::Audit { query } => Answer::Audit(host.audit(&audit_query(query)?).await?),
             Request::HostCaList {} => Answer::HostCas(self.control.host_cas()),

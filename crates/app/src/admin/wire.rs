@@ -55,6 +55,8 @@ pub(crate) enum Request {
     AccountLink { name: String, what: LinkFor },
     /// Makes an invitation: a link that an account is made with.
     AccountInvite { name: Option<String>, role: Role, note: String },
+    /// Copies the database, for a backup.
+    Backup {},
     /// A page of the audit trail.
     Audit { query: AuditSearch },
     /// The keys that sign certificates of hosts.
@@ -142,6 +144,7 @@ impl Request {
             | Self::AccountBlock { .. }
             | Self::AccountLink { .. }
             | Self::AccountInvite { .. }
+            | Self::Backup {}
             | Self::Audit { .. }
             | Self::HostCaList {}
             | Self::HostCaAdd {}
@@ -242,6 +245,12 @@ pub(crate) enum Answer {
         address: String,
     },
     Audit(Vec<AuditInfo>),
+    /// The database as it was, for whoever asked to take away and to delete.
+    DatabaseCopied {
+        path: PathBuf,
+        /// The file that the server has its configuration from.
+        config: Option<PathBuf>,
+    },
     /// The one that signs first.
     HostCas(Vec<HostCaInfo>),
     TeamCas(TeamCasInfo),

@@ -8,7 +8,7 @@
 //!
 //! Addresses are bound before anything is opened, so that a server that cannot serve touches nothing.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use berth_control::Control;
@@ -51,17 +51,17 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         .build()
         .context("The server cannot start its threads")
         .map_err(failed)?;
-    let served = runtime.block_on(serve(&config)).map_err(failed);
+    let served = runtime.block_on(serve(&config, context.overrides.file.clone())).map_err(failed);
     // What still blocks a thread after the deadline ends with the process.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(config: &Config, file: Option<PathBuf>) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let doors = Doors::open(config).await?;
     let control = open(config, &doors).await?;
-    let desk = desk(&doors, &control);
+    let desk = desk(&doors, &control, file);
     desk.known_hosts
         .rewrite(&control)
         .await
@@ -104,6 +104,7 @@ impl Doors {
         let state = StateDir::at(&config.state_dir);
         state.make()?;
         let lock = state.lock()?;
+        state.forget_copies();
         let ssh = listen(&config.ssh.listen).await?;
         let http = listen(&config.http.listen).await?;
         let https = listen(&config.http.tls.listen).await?;
@@ -145,7 +146,7 @@ async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
     Ok(control)
 }
 
-fn desk(doors: &Doors, control: &Arc<Control>) -> Desk {
+fn desk(doors: &Doors, control: &Arc<Control>, config: Option<PathBuf>) -> Desk {
     let path = doors.state.known_hosts();
     let gateway = control.settings().domains.gateway_host();
     let key = doors.host_key.public_line();
@@ -154,6 +155,8 @@ fn desk(doors: &Doors, control: &Arc<Control>) -> Desk {
         known_hosts: KnownHosts::new(path.clone(), &gateway, &doors.ssh_addresses, &key),
         gateway: doors.gateway().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], doors.ssh_port()))),
         known_hosts_path: path,
+        state: doors.state.clone(),
+        config: config.map(|file| std::path::absolute(&file).unwrap_or(file)),
     }
 }
 

@@ -284,3 +284,21 @@ async fn of_the_accounts_from_before_there_were_roles_the_oldest_is_the_operator
     let roles: Vec<_> = accounts.iter().map(|row| (row.name.as_str(), row.role)).collect();
     assert_eq!(roles, [("alice", Role::Member), ("bob", Role::Operator), ("dave", Role::Member)]);
 }
+
+#[tokio::test]
+async fn a_copy_is_whole_while_others_write_and_is_its_owners_alone() {
+    let (folder, path) = place();
+    let store = open(&path).await.unwrap();
+    store.add_account(&alice(), at(1)).await.unwrap();
+    let copy = folder.path().join("copy.db");
+    // A transaction that is under way is not in it, and does not hold it up.
+    let mut tx = store.write().await.unwrap();
+    sqlx::raw_sql("DELETE FROM names").execute(&mut *tx).await.unwrap_err();
+    store.copy_to(&copy).await.unwrap();
+    drop(tx);
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(store.copy_to(&copy).await, Err(StoreError::File { .. })), "nothing is replaced");
+    let accounts = store.accounts().await.unwrap();
+    let copied = open(&copy).await.unwrap();
+    assert_eq!(copied.accounts().await.unwrap(), accounts);
+}
