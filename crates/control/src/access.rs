@@ -11,7 +11,7 @@ mod proof;
 use std::net::IpAddr;
 
 use berth_model::{AccountName, SITE_PORT, TeamName, VmId, VmName};
-use berth_store::{PortAccess, Scope, SecretHash, StoreError, Way};
+use berth_store::{EntryRow, PortAccess, Scope, SecretHash, StoreError, Way};
 use time::OffsetDateTime;
 use tracing::error;
 
@@ -76,24 +76,17 @@ impl Control {
     /// The VMs that an account may enter: its own, those that it shares, those of the team; by name. The same is looked up for each
     /// account, and nothing of the VM that is asked for.
     async fn enterable(&self, account: &AccountName) -> Result<Vec<Enterable>, StoreError> {
-        let own = self.store.vms(Some(account)).await?;
-        let shares = self.store.shares_with(account, self.settings.clock.now()).await?;
-        let teams = self.store.vms(Some(&AccountName::of_teams())).await?;
-        let teams = teams
-            .into_iter()
-            .filter(|vm| vm.removing_at.is_none())
-            .map(|vm| (Enterable { vm: vm.name, id: vm.id, shared: Some(None) }, false));
-        let own = own
-            .into_iter()
-            .filter(|vm| vm.removing_at.is_none())
-            .map(|vm| (Enterable { vm: vm.name, id: vm.id, shared: None }, false));
-        let shared = shares.into_iter().map(|share| {
-            let accepted = share.accepted_at.is_some();
-            (Enterable { vm: share.name, id: share.vm, shared: Some(share.ends_at) }, accepted)
-        });
-        let may =
-            |(open, accepted): (Enterable, bool)| may_enter(account, &open.vm, accepted).then_some(open);
-        Ok(own.chain(shared).chain(teams).filter_map(may).collect())
+        let rows = self.store.entries(account, &AccountName::of_teams(), self.settings.clock.now()).await?;
+        let may = |row: EntryRow| {
+            let accepted = row.share.as_ref().is_some_and(|share| share.accepted);
+            let shared = match row.share {
+                Some(share) => Some(share.ends_at),
+                None => row.name.is_of_team().then_some(None),
+            };
+            let open = Enterable { vm: row.name, id: row.vm, shared };
+            may_enter(account, &open.vm, accepted).then_some(open)
+        };
+        Ok(rows.into_iter().filter_map(may).collect())
     }
 }
 

@@ -263,6 +263,7 @@ impl Acting {
     /// [`WebError::Missing`] for members; the store fails.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditInfo>, WebError> {
         self.must_be_operator(Scope::OpsRead)?;
+        self.control.tools.ledger.written().await;
         Ok(self.control.store.audit(query).await?.into_iter().map(AuditInfo::from).collect())
     }
 

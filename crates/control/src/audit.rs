@@ -93,6 +93,7 @@ impl Control {
         own: &AccountName,
         before: Option<AuditId>,
     ) -> Result<Vec<AuditInfo>, Error> {
+        self.tools.ledger.written().await;
         let query = AuditQuery { about: Some(own.clone()), before, ..AuditQuery::default() };
         let mut lines: Vec<AuditInfo> =
             self.store.audit(&query).await?.into_iter().map(AuditInfo::from).collect();

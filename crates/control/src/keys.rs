@@ -170,6 +170,7 @@ impl Control {
     /// # Errors
     /// The account does not exist; the store fails.
     pub async fn keys(&self, account: &AccountName) -> Result<Vec<KeyInfo>, Error> {
+        self.tools.ledger.written().await;
         self.must_exist(account).await?;
         Ok(self.store.keys(account).await?.into_iter().map(KeyInfo::from).collect())
     }

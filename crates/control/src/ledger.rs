@@ -1,11 +1,11 @@
-//! What is written into the audit trail without anybody waiting for it: connections into VMs, when they end, and log-ins
-//! that the gateway has refused.
+//! What is written into the audit trail without anybody waiting for it: log-ins at the gateway, also those that it has
+//! refused, and connections into VMs, when they end.
 //!
 //! Strangers can have log-ins refused at any rate, so of one network some are written down in an hour, and of all networks
 //! together some more; the rest is counted. Members have connections that are alike counted in one line by the store.
 //!
 //! Concurrency: whoever has something to tell puts it into a bounded queue and goes on; one task writes, many lines in
-//! one transaction. What does not fit into the queue is lost, counted, and told in the log.
+//! one transaction, since what costs is that each is on the disk before the next. What does not fit into the queue is lost, counted, and told in the log.
 
 use std::{
     collections::HashMap,
@@ -21,8 +21,8 @@ use berth_model::Fingerprint;
 use berth_store::{AuditEntry, AuditKind, NewAudit, Store, Traffic, Way};
 use time::OffsetDateTime;
 use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -32,7 +32,10 @@ use crate::{Control, clock::Clock, web_penalties::Network};
 /// So many lines wait to be written.
 const QUEUE: usize = 1024;
 /// So many are written at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
+/// For so long what is written at once is collected, unless somebody waits to read it. A server that loses its power loses
+/// that much of the trail.
+const COLLECTED_FOR: Duration = Duration::from_millis(50);
 /// How often what was only counted is written down.
 const COUNTED_EVERY: Duration = Duration::from_secs(60);
 /// For so long the bounds below hold.
@@ -41,11 +44,22 @@ const WINDOW: Duration = Duration::from_secs(60 * 60);
 const OF_NETWORK: u32 = 20;
 const OF_ALL: u32 = 500;
 
+/// For so long somebody who reads waits for what is being written.
+const READER_WAITS: Duration = Duration::from_secs(2);
+
 /// Where lines are put. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
-    queue: mpsc::Sender<AuditEntry>,
+    queue: mpsc::Sender<Line>,
     shared: Arc<Shared>,
+}
+
+/// What is in the queue.
+#[derive(Debug)]
+pub(crate) enum Line {
+    Happened(AuditEntry),
+    /// Somebody wants to know when all before it is written.
+    Told(oneshot::Sender<()>),
 }
 
 #[derive(Debug, Default)]
@@ -97,26 +111,34 @@ impl Record {
     pub(crate) fn close(self, began: OffsetDateTime, sent: u64, received: u64) {
         let lasted = Duration::try_from(self.clock.now() - began).unwrap_or_default();
         let traffic = Traffic { sent, received, lasted };
-        self.ledger.put(AuditEntry {
-            what: self.event,
-            times: 1,
-            began: Some(began),
-            traffic: Some(traffic),
-        });
+        self.ledger.put(AuditEntry { began: Some(began), traffic: Some(traffic), ..self.event.into() });
     }
 }
 
 impl Ledger {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<AuditEntry>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Line>) {
         let (queue, lines) = mpsc::channel(QUEUE);
         (Self { queue, shared: Arc::default() }, lines)
     }
 
     /// Has a line written, or lost where too many wait.
     pub(crate) fn put(&self, entry: AuditEntry) {
-        if self.queue.try_send(entry).is_err() {
+        if self.queue.try_send(Line::Happened(entry)).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until what was put before is written, for whoever is going to read it. Not for long: the trail can be read
+    /// also where it cannot be written to.
+    pub(crate) async fn written(&self) {
+        let (tell, told) = oneshot::channel();
+        let telling = async {
+            if self.queue.send(Line::Told(tell)).await.is_ok() {
+                // Whoever writes has ended, and has written all, or has told.
+                let _ = told.await;
+            }
+        };
+        let _ = timeout(READER_WAITS, telling).await;
     }
 
     fn refused(&self, from: IpAddr, subject: String) {
@@ -143,7 +165,7 @@ fn entry(address: Option<IpAddr>, subject: String, detail: &str, times: u64) -> 
         subject,
         detail: detail.to_owned(),
     };
-    AuditEntry { what, times, began: None, traffic: None }
+    AuditEntry { times, ..what.into() }
 }
 
 impl Control {
@@ -159,7 +181,7 @@ pub(crate) async fn write(
     store: Store,
     clock: Clock,
     ledger: Ledger,
-    mut lines: mpsc::Receiver<AuditEntry>,
+    mut lines: mpsc::Receiver<Line>,
     closing: CancellationToken,
 ) {
     let shared = ledger.shared.clone();
@@ -167,11 +189,12 @@ pub(crate) async fn write(
     drop(ledger);
     let mut turns = interval(COUNTED_EVERY);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut batch = Vec::with_capacity(AT_ONCE);
+    let mut taken = Vec::with_capacity(AT_ONCE);
     loop {
+        let (mut batch, mut readers) = (vec![], vec![]);
         tokio::select! {
             biased;
-            count = lines.recv_many(&mut batch, AT_ONCE) => if count == 0 { break },
+            count = lines.recv_many(&mut taken, AT_ONCE) => if count == 0 { break },
             _ = turns.tick() => {
                 let counted = std::mem::take(&mut shared.lock().counted);
                 if counted > 0 {
@@ -180,15 +203,39 @@ pub(crate) async fn write(
             }
             () = closing.cancelled(), if !lines.is_closed() => lines.close(),
         }
-        if !batch.is_empty() {
-            if let Err(error) = store.add_audits(&batch, clock.now()).await {
-                error!(%error, lines = batch.len(), "what happened was not written down");
+        let collecting = collect(&mut lines, &mut taken);
+        let _ = closing.run_until_cancelled(collecting).await;
+        for line in taken.drain(..) {
+            match line {
+                Line::Happened(entry) => batch.push(entry),
+                Line::Told(tell) => readers.push(tell),
             }
-            batch.clear();
+        }
+        if !batch.is_empty()
+            && let Err(error) = store.add_audits(&batch, clock.now()).await
+        {
+            error!(%error, lines = batch.len(), "what happened was not written down");
+        }
+        for reader in readers {
+            let _ = reader.send(());
         }
         let lost = shared.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             warn!(lost, "so much happens at once that lines of the audit trail were lost");
+        }
+    }
+}
+
+/// Takes what else comes soon, where nobody waits for what has come.
+async fn collect(lines: &mut mpsc::Receiver<Line>, taken: &mut Vec<Line>) {
+    let until = Instant::now() + COLLECTED_FOR;
+    while !taken.is_empty() && taken.len() < AT_ONCE {
+        if taken.iter().any(|line| matches!(line, Line::Told(_))) {
+            return;
+        }
+        match timeout_at(until, lines.recv_many(taken, AT_ONCE - taken.len())).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
         }
     }
 }
@@ -223,5 +270,23 @@ mod tests {
         }
         assert_eq!(ledger.shared.lost.load(Ordering::Relaxed), 7);
         drop(lines);
+    }
+
+    #[tokio::test]
+    async fn who_reads_sees_what_was_put_before() {
+        let store = Store::in_memory(&"koding".parse().unwrap()).await.unwrap();
+        let (ledger, lines) = Ledger::new();
+        let writing = write(store.clone(), Clock::System, ledger.clone(), lines, CancellationToken::new());
+        let reading = async {
+            for seen in 1..=3 {
+                ledger.put(entry(None, seen.to_string(), "", 1));
+                ledger.written().await;
+                assert_eq!(store.audit(&Default::default()).await.unwrap().len(), seen);
+            }
+        };
+        tokio::select! {
+            () = writing => unreachable!("somebody may still put a line"),
+            () = reading => {}
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::{io, path::PathBuf};
 
 use berth_recording::{About, Limits, Opened, Recorder, Recording, RecordingInfo, RecordingWay};
-use berth_store::{AuditEntry, AuditKind, NewAudit, Scope};
+use berth_store::{AuditKind, NewAudit, Scope};
 use tracing::error;
 
 use crate::{Acting, Control, access::Entry, error::Error, ledger::Ledger, web_error::WebError};
@@ -174,7 +174,7 @@ impl Acting {
 }
 
 fn put(ledger: &Ledger, what: NewAudit) {
-    ledger.put(AuditEntry { what, times: 1, began: None, traffic: None });
+    ledger.put(what.into());
 }
 
 fn unreadable(error: &io::Error) -> Error {

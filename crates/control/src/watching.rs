@@ -10,7 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_model::{AccountName, Secret};
-use berth_store::{AuditEntry, AuditKind, NewAudit, SecretHash};
+use berth_store::{AuditKind, SecretHash};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -343,7 +343,7 @@ impl Watcher {
         for account in [owner, &self.account] {
             let detail = format!("terminal {}, {}", self.stage.number, self.right().words());
             let what = self.acting.actor.event(kind, account, self.stage.vm.to_string(), detail);
-            ledger.put(one(what));
+            ledger.put(what.into());
             if owner == &self.account {
                 break;
             }
@@ -363,10 +363,6 @@ impl Drop for Watcher {
     }
 }
 
-fn one(what: NewAudit) -> AuditEntry {
-    AuditEntry { what, times: 1, began: None, traffic: None }
-}
-
 impl Control {
     /// What was shared is no longer: cuts off who watches, and writes it down.
     fn stopped(&self, stage: &Stage, ended: Option<Share>, why: WatchEnd) {
@@ -374,7 +370,7 @@ impl Control {
         self.web.watched.revoke(&share.hash);
         let (vm, detail) = (&stage.vm, format!("terminal {}: {}", stage.number, why.words()));
         let what = share.actor.event(AuditKind::TerminalUnshared, &vm.owner, vm.to_string(), detail);
-        self.tools.ledger.put(one(what));
+        self.tools.ledger.put(what.into());
     }
 
     /// Ends a share with the log-in that made it, or when its owner is away for too long.

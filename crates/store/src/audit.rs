@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    Store, StoreError,
+    KeyId, Store, StoreError,
     convert::{duration, number, saturate, text, time, to_millis},
     ids::next_id,
     words::words,
@@ -227,6 +227,16 @@ pub struct AuditEntry {
     pub began: Option<OffsetDateTime>,
     /// What went through it, for connections.
     pub traffic: Option<Traffic>,
+    /// The key that was used for it, for log-ins: when and from where is written down with the key, too, where that is
+    /// still there.
+    pub key: Option<KeyId>,
+}
+
+impl From<NewAudit> for AuditEntry {
+    /// It has happened once, now.
+    fn from(what: NewAudit) -> Self {
+        Self { what, times: 1, began: None, traffic: None, key: None }
+    }
 }
 
 /// A line.
@@ -401,8 +411,7 @@ pub(crate) async fn append(
     new: &NewAudit,
     at: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let entry = AuditEntry { what: new.clone(), times: 1, began: None, traffic: None };
-    append_entry(tx, &entry, at).await
+    append_entry(tx, &new.clone().into(), at).await
 }
 
 async fn append_entry(
@@ -420,6 +429,14 @@ async fn append_entry(
     let lasted = entry.traffic.map(|t| saturate(t.lasted.as_millis()));
     let (subject, detail) = (short(&new.subject), short(&new.detail));
     let address = new.address.map(|address| address.to_string());
+    if let Some(KeyId(key)) = entry.key {
+        sqlx::query("UPDATE keys SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
+            .bind(key)
+            .bind(began)
+            .bind(&address)
+            .execute(&mut **tx)
+            .await?;
+    }
     if new.kind.is_counted() {
         let counted = sqlx::query(
             "UPDATE audit SET times = times + $10, last_at = $1, sent = sent + $11, received = received + $12,

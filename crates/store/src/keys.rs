@@ -7,9 +7,8 @@ use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
-    NewAudit, Store, StoreError,
+    Store, StoreError,
     accounts::lock_account,
-    audit,
     convert::{optional_time, text, time, to_millis, unreadable},
     ids::next_id,
 };
@@ -19,7 +18,7 @@ pub const MAX_KEYS: usize = 100;
 
 /// The id of a key: 1, 2, 3 and so on in the order in which keys were added anywhere. Never given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(i64);
+pub struct KeyId(pub(crate) i64);
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,32 +198,6 @@ impl Store {
         .fetch_optional(self.reader())
         .await?;
         row.map(TryInto::try_into).transpose()
-    }
-
-    /// Writes down a log-in with a key, and `what` happened; `false`, and nothing is done, where the key is gone.
-    ///
-    /// # Errors
-    /// Only those of the database itself.
-    pub async fn touch_key(
-        &self,
-        id: KeyId,
-        at: OffsetDateTime,
-        from: IpAddr,
-        what: &NewAudit,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.write().await?;
-        let touched = sqlx::query("UPDATE keys SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
-            .bind(id.0)
-            .bind(to_millis(at))
-            .bind(from.to_string())
-            .execute(&mut *tx)
-            .await?;
-        if touched.rows_affected() == 0 {
-            return Ok(false);
-        }
-        audit::append(&mut tx, what, at).await?;
-        tx.commit().await?;
-        Ok(true)
     }
 }
 

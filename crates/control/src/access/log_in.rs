@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use berth_model::{AccountName, NotPermitted, PublicKey};
-use berth_store::AuditKind;
+use berth_store::{AuditEntry, AuditKind, KeyId};
 use ssh_key::Certificate;
 use time::OffsetDateTime;
 use tracing::error;
@@ -30,7 +30,7 @@ impl Control {
 
     /// Lets the holder of `key` in. To be called only after the signature has been verified.
     ///
-    /// Writes down when and from where the key was used. A key that is removed at the same moment is either refused
+    /// Has it written down when and from where the key was used. A key that is removed at the same moment is either refused
     /// or ends the login: there is no gap.
     ///
     /// # Errors
@@ -66,14 +66,7 @@ impl Control {
             certificate: None,
             permits: Permits::ALL,
         };
-        let used =
-            login.actor().event(AuditKind::LogIn, &login.account, fingerprint.to_string(), "key".to_owned());
-        match self.store.touch_key(row.id, now, from, &used).await {
-            Ok(true) => {}
-            // Removed a moment ago.
-            Ok(false) => return Err(self.unknown(key)),
-            Err(cause) => error!(error = %cause, "the use of a key was not written down"),
-        }
+        self.note_log_in(&login, now, Some(row.id), "key".to_owned());
         self.tools.metrics.tried(Door::Ssh, true);
         Ok(login)
     }
@@ -95,10 +88,14 @@ impl Control {
         self.tools.metrics.tried(Door::Ssh, login.is_ok());
         let login = login?;
         let shown = login.certificate.as_ref().map(ToString::to_string).unwrap_or_default();
-        let event =
-            login.actor().event(AuditKind::LogIn, &login.account, login.fingerprint.to_string(), shown);
-        self.note_event(event).await;
+        self.note_log_in(&login, self.settings.clock.now(), None, shown);
         Ok(login)
+    }
+
+    /// Has it written down who has logged in, by what. Nobody waits for it.
+    fn note_log_in(&self, login: &Login, at: OffsetDateTime, key: Option<KeyId>, by: String) {
+        let event = login.actor().event(AuditKind::LogIn, &login.account, login.fingerprint.to_string(), by);
+        self.tools.ledger.put(AuditEntry { began: Some(at), key, ..event.into() });
     }
 
     async fn try_certificate(&self, certificate: &Certificate, from: IpAddr) -> Result<Login, LoginError> {

@@ -129,10 +129,9 @@ async fn log_ins_that_are_alike_are_one_line_for_an_hour_and_nothing_else_is() {
 async fn connections_that_are_alike_are_one_line_with_the_sum() {
     for store in stores().await {
         let entry = |actor: AccountName, began, sent| AuditEntry {
-            what: NewAudit { actor: Some(actor), ..event(AuditKind::Connection, "vm-0.alice.koding") },
-            times: 1,
             began: Some(at(began)),
             traffic: Some(Traffic { sent, received: 10 * sent, lasted: Duration::from_secs(5) }),
+            ..NewAudit { actor: Some(actor), ..event(AuditKind::Connection, "vm-0.alice.koding") }.into()
         };
         store
             .add_audits(&[entry(alice(), 0, 1), entry(alice(), 3, 2), entry(bob(), 4, 4)], at(9))
@@ -165,7 +164,7 @@ async fn what_was_only_counted_is_one_line_too() {
     for store in stores().await {
         let what =
             NewAudit { account: None, actor: None, address: None, ..event(AuditKind::LogInRefused, "") };
-        let counted = AuditEntry { what, times: 500, began: None, traffic: None };
+        let counted = AuditEntry { times: 500, ..what.into() };
         store.add_audits(std::slice::from_ref(&counted), at(0)).await.unwrap();
         store.add_audits(&[counted], at(60)).await.unwrap();
         let rows = found(&store, AuditQuery::default()).await;

@@ -3,7 +3,7 @@
 use berth_model::{AccountName, VmId};
 
 use super::{alice, at, bob, new_vm, stores_with_accounts};
-use crate::{MAX_SHARES, NewShare, Store, StoreError};
+use crate::{EntryShare, MAX_SHARES, NewShare, Store, StoreError};
 
 fn with(account: AccountName, vm: VmId) -> NewShare {
     NewShare { vm, account, sudo: false, accept_by: at(100), ends_at: None }
@@ -161,5 +161,35 @@ async fn members_of_the_team_have_ids_and_the_teams_vms_have_no_account() {
         let accounts = store.accounts().await.unwrap();
         assert_eq!(accounts.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["alice"]);
         assert_eq!((store.count_accounts().await.unwrap(), store.account(&teams).await.unwrap()), (1, None));
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_may_ask_for_is_found_at_once() {
+    for store in stores_with_accounts().await {
+        let everybody = AccountName::of_teams();
+        let of = |seconds: i64| {
+            let (store, everybody) = (store.clone(), everybody.clone());
+            async move {
+                let rows = store.entries(&bob(), &everybody, at(seconds)).await.unwrap();
+                rows.into_iter().map(|row| (row.vm, row.share)).collect::<Vec<_>>()
+            }
+        };
+        let hers = vm_of_alice(&store).await;
+        let of_team = store.add_vm(&new_vm(everybody.clone(), "t"), at(0)).await.unwrap().id;
+        let own = store.add_vm(&new_vm(bob(), "b"), at(0)).await.unwrap().id;
+        let gone = store.add_vm(&new_vm(bob(), "c"), at(0)).await.unwrap().id;
+        store.begin_removing(gone, at(1)).await.unwrap();
+        assert_eq!(of(1).await, [(own, None), (of_team, None)]);
+
+        let asked = NewShare { ends_at: Some(at(50)), ..with(bob(), hers) };
+        store.share(&asked, at(1)).await.unwrap();
+        let share = |accepted| Some(EntryShare { accepted, ends_at: Some(at(50)) });
+        assert_eq!(of(2).await, [(own, None), (hers, share(false)), (of_team, None)]);
+        store.accept_share(hers, &bob(), at(3)).await.unwrap();
+        assert_eq!(of(4).await, [(own, None), (hers, share(true)), (of_team, None)]);
+        assert_eq!(of(50).await, [(own, None), (of_team, None)], "it is over");
+        store.block_account(&alice(), at(5)).await.unwrap();
+        assert_eq!(of(6).await, [(own, None), (of_team, None)], "its owner is blocked");
     }
 }
