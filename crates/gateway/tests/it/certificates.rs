@@ -246,8 +246,8 @@ async fn a_connection_that_waits_is_not_for_who_may_less() {
     certified.ssh(&["-l", "vm-0", "two"]).await;
     let seen = sshd.seen();
     let until = seen.iter().position(|seen| seen == "exec two").unwrap();
-    let by = seen[..until].iter().rfind(|seen| seen.starts_with("permits"));
-    assert_eq!(by.map(String::as_str), Some("permits permit-agent-forwarding"), "{seen:?}");
+    // It has one of its own, beside which others may be made again for those who may everything.
+    assert!(seen[..until].iter().any(|seen| seen == "permits permit-agent-forwarding"), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
