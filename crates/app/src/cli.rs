@@ -25,8 +25,9 @@ pub(crate) use self::{
     recording::RecordingCommand,
     team::{TeamCaCommand, TeamCommand, TeamVmCommand},
     vm::{
-        AddVmArgs, AlwaysOnArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs, ShareVmArgs,
-        SnoozeArgs, StartVmArgs, Switch, UnshareVmArgs, VmArgs, VmCommand,
+        AddVmArgs, AlwaysOnArgs, BackUpDiskArgs, ListVmsArgs, RebuildVmArgs, RemoveVmArgs, ResizeVmArgs,
+        RestoreDiskArgs, ShareVmArgs, SnoozeArgs, StartVmArgs, Switch, UnshareVmArgs, VmArgs, VmCommand,
+        VmDiskCommand,
     },
 };
 use crate::config::Overrides;
@@ -235,6 +236,8 @@ mod tests {
             "admin vm rebuild vm-0.alice --discard-home --yes",
             "admin vm resize vm-0.alice --disk 20GiB",
             "admin vm remove vm-0.alice",
+            "admin vm disk backup vm-0.alice x.qcow2",
+            "admin vm disk restore vm-0.alice x.qcow2 --yes",
             "admin backup berth.tar --no-recordings",
             "restore berth.tar --state /s --json",
         ] {

@@ -34,7 +34,10 @@ use clap::{
 
 use crate::{
     admin::wire::{Failure, FailureKind},
-    cli::{AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand},
+    cli::{
+        AccountCommand, AdminCommand, BenchCommand, Cli, Command, ImageCommand, KeyCommand, VmCommand,
+        VmDiskCommand,
+    },
     command::{
         Context, account, audit, backup as copies, bench, check_config, host_ca, image, key, recording,
         serve, share, team, vm,
@@ -106,6 +109,8 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
             VmCommand::Stop(args) => vm::stop(context, &args),
             VmCommand::Rebuild(args) => vm::rebuild(context, &args),
             VmCommand::Resize(args) => vm::resize(context, &args),
+            VmCommand::Disk(VmDiskCommand::Backup(args)) => copies::back_up_disk(context, &args),
+            VmCommand::Disk(VmDiskCommand::Restore(args)) => copies::restore_disk(context, &args),
             VmCommand::Remove(args) => vm::remove(context, &args),
             VmCommand::Share(args) => share::share(context, &args),
             VmCommand::Unshare(args) => share::unshare(context, &args),

@@ -68,7 +68,7 @@ impl Acting {
     }
 
     /// The same for what waits for a VM, for as long as that takes: a server that ends does not wait for it.
-    async fn to_the_end_of_wait<T, F>(&self, work: impl FnOnce(Self) -> F) -> T
+    pub(crate) async fn to_the_end_of_wait<T, F>(&self, work: impl FnOnce(Self) -> F) -> T
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,

@@ -275,7 +275,7 @@ fn not_dialled(vm: &VmName, port: u16, error: EngineError) -> ConnectError {
         EngineError::StartFailed { reason } => ConnectError::StartFailed { vm, reason },
         EngineError::WakeFailed { reason } => ConnectError::WakeFailed { vm, reason },
         EngineError::InUse => ConnectError::Unavailable { vm, reason: error.to_string() },
-        EngineError::NoRoom { reason } | EngineError::Broken { reason } => {
+        EngineError::NoRoom { reason } | EngineError::Unfit { reason } | EngineError::Broken { reason } => {
             ConnectError::Unavailable { vm, reason }
         }
     }

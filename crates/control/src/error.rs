@@ -101,6 +101,20 @@ pub enum Error {
         /// Bytes that are free on the host.
         free: u64,
     },
+    /// Its disk can be replaced when it is off.
+    #[error("{0} is not off. Stop it first: berth admin vm stop {0}")]
+    NotOff(VmName),
+    /// The file that was to be its disk cannot be that.
+    #[error("The file cannot be the disk of {vm}: {reason}. Nothing was changed.")]
+    UnfitDisk {
+        /// Which VM.
+        vm: VmName,
+        /// A clause without a full stop.
+        reason: String,
+    },
+    /// It is on its way from one thing to another, again and again.
+    #[error("The disk of {0} was not copied: it was started and stopped meanwhile. Try again.")]
+    Restless(VmName),
     /// It cannot sleep, since it does not run.
     #[error("{0} is not running, so it cannot be put to sleep.")]
     NotRunning(VmName),
@@ -256,6 +270,7 @@ impl Error {
             | Error::NoTeamCa(_)
             | Error::TeamCaWithOptions
             | Error::Krl(_)
+            | Error::UnfitDisk { .. }
             | Error::SmallerDisk { .. } => Kind::Invalid,
             Error::NoSuchAccount(_)
             | Error::NoSuchKey { .. }
@@ -268,6 +283,8 @@ impl Error {
             | Error::AmbiguousKey { .. }
             | Error::Overruled(_)
             | Error::NotRunning(_)
+            | Error::NotOff(_)
+            | Error::Restless(_)
             | Error::InUse(_)
             | Error::AlwaysOn(_)
             | Error::TooManyPorts { .. }

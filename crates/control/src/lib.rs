@@ -38,6 +38,7 @@ mod health;
 mod history;
 mod host_ca;
 mod idle;
+mod kept_disks;
 mod keys;
 mod ledger;
 mod lifecycle;

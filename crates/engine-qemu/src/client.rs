@@ -1,6 +1,6 @@
 //! The engine's end of a conversation with a shim.
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use berth_engine::{EngineError, Lease, Listener, Observed, Usage};
 use tokio::{
@@ -168,6 +168,14 @@ impl Shim {
         }
     }
 
+    /// Has QEMU copy the guest's disk into this one, however long that takes. Dropping the future gives it up.
+    pub(crate) async fn copy_disk(mut self, to: PathBuf) -> Result<Asked<()>, EngineError> {
+        match self.ask_without_limit(Request::CopyDisk { to }).await? {
+            Asked::Told(reply) => done(reply, 0).map(Asked::Told),
+            Asked::Gone => Ok(Asked::Gone),
+        }
+    }
+
     async fn answer(self, request: Request) -> Result<Asked<Reply>, EngineError> {
         let limit = match request {
             Request::SetAuthorizedKeys { .. }
@@ -182,6 +190,7 @@ impl Shim {
             Request::Dial { .. } => DIAL_WITHIN,
             Request::Observe
             | Request::Changed { .. }
+            | Request::CopyDisk { .. }
             | Request::Stop { .. }
             | Request::Kill
             | Request::LetGo

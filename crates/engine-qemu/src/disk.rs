@@ -39,7 +39,7 @@ pub(crate) async fn create(paths: &VmPaths, image: &Image, size: u64) -> Result<
         .and_then(|()| sync_parent(&paths.dir))
         .and_then(|()| write_durably(&paths.image(), image.id.as_bytes()))
         .map_err(|error| refused(&paths.dir, &error))?;
-    let new = paths.dir.join("disk.qcow2.new");
+    let new = paths.new_disk();
     let size = size.to_string();
     let over = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b"].map(OsStr::new);
     qemu_img(&[&over[..], &[image.disk.as_ref(), new.as_ref(), size.as_ref()]].concat(), "make the disk")
@@ -55,6 +55,20 @@ pub(crate) async fn create(paths: &VmPaths, image: &Image, size: u64) -> Result<
 pub(crate) async fn view(of: &Path, layer: &Path) -> Result<(), EngineError> {
     let over = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"].map(OsStr::new);
     qemu_img(&[&over[..], &[of.as_ref(), layer.as_ref()]].concat(), "read the disk").await
+}
+
+/// Makes a disk with nothing on it.
+pub(crate) async fn create_empty(disk: &Path, size: u64) -> Result<(), EngineError> {
+    let size = size.to_string();
+    let new = ["create", "-q", "-f", "qcow2"].map(OsStr::new);
+    qemu_img(&[&new[..], &[disk.as_ref(), size.as_ref()]].concat(), "make the copy of the disk").await
+}
+
+/// Copies a disk, with all that it lies over, into a file that needs no other. Nobody is kept from using it meanwhile: whether
+/// the copy is of one moment is for the caller to know.
+pub(crate) async fn convert(from: &Path, to: &Path) -> Result<(), EngineError> {
+    let convert = ["convert", "-q", "-U", "-f", "qcow2", "-O", "qcow2"].map(OsStr::new);
+    qemu_img(&[&convert[..], &[from.as_ref(), to.as_ref()]].concat(), "copy the disk").await
 }
 
 /// The size of a disk as its guest sees it, in bytes, also while QEMU has it: qcow2 keeps it at byte 24 of the file.
@@ -180,7 +194,7 @@ fn forget_memory_of_others(state: &StateDir, there: &[VmId]) -> Result<(), Engin
     Ok(())
 }
 
-fn refused(path: &Path, error: &io::Error) -> EngineError {
+pub(crate) fn refused(path: &Path, error: &io::Error) -> EngineError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => full(),
         _ => EngineError::Broken { reason: format!("{} cannot be used: {error}", path.display()) },

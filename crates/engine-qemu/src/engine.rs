@@ -4,14 +4,19 @@
 //! that an engine which has just started knows as much as one that started the VM.
 //!
 //! How a VM begins to run is in `begin`, how it comes to nobody running it in `end`, how it is made in `prepare`, and anew
-//! in `rebuild`.
+//! in `rebuild`, how its disk is copied and comes back in `keep`.
 
 mod begin;
 mod end;
+mod keep;
 mod prepare;
 mod rebuild;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use berth_engine::{
@@ -221,6 +226,14 @@ impl Engine for QemuEngine {
 
     async fn grow(&self, vm: &VmId, spec: &VmSpec) -> Result<Grown, EngineError> {
         self.have_room_taken(&self.state.vm(vm), spec.disk).await
+    }
+
+    async fn copy_disk(&self, vm: &VmId) -> Result<PathBuf, EngineError> {
+        self.copy_of_disk(vm).await
+    }
+
+    async fn replace_disk(&self, vm: &VmId, spec: &VmSpec, from: &Path) -> Result<(), EngineError> {
+        self.take_disk(vm, spec, from).await
     }
 
     async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError> {

@@ -37,6 +37,7 @@ mod lock;
 mod paths;
 mod protocol;
 pub mod provision;
+mod qcow2;
 mod qemu;
 mod rebuild;
 mod room;

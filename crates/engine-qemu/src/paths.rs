@@ -3,6 +3,7 @@
 //! ```text
 //!   <state>/accel.json                what the probe for KVM found
 //!   <state>/vms/<id>/disk.qcow2       the VM's overlay over the image's disk
+//!                   /copy.qcow2       a copy of it that somebody takes away; .new while it is made
 //!                   /image            the name of the image that it lies over
 //!                   /console.log[.1]  what the serial console printed in this run and in the one before
 //!                   /shim.log         what the shim and QEMU complained about
@@ -142,6 +143,21 @@ pub(crate) struct VmPaths {
 impl VmPaths {
     pub(crate) fn disk(&self) -> PathBuf {
         self.dir.join("disk.qcow2")
+    }
+
+    /// What becomes its disk.
+    pub(crate) fn new_disk(&self) -> PathBuf {
+        self.dir.join("disk.qcow2.new")
+    }
+
+    /// A copy of its disk that somebody has asked for and takes away.
+    pub(crate) fn copy(&self) -> PathBuf {
+        self.dir.join("copy.qcow2")
+    }
+
+    /// The same while it is being made.
+    pub(crate) fn new_copy(&self) -> PathBuf {
+        self.dir.join("copy.qcow2.new")
     }
 
     pub(crate) fn image(&self) -> PathBuf {

@@ -70,6 +70,9 @@ pub(crate) enum Request {
     Grow { disk: u64 },
     /// Answered with [`Reply::Done`] when the guest has everything below `/home` of this disk, and the disk no more.
     TakeHome { disk: PathBuf },
+    /// Answered with [`Reply::Done`] when this disk, which is as large and empty, has all that the guest's had at one moment.
+    /// Given up when the asker goes away.
+    CopyDisk { to: PathBuf },
 }
 
 /// What a shim answers.
@@ -207,6 +210,7 @@ mod tests {
             Request::Listeners,
             Request::Tell { text: "“x”".to_owned() },
             Request::Tidy,
+            Request::CopyDisk { to: "/x".into() },
         ] {
             let mut line = Vec::new();
             send(&mut line, request.clone()).await.unwrap();

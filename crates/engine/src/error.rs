@@ -40,6 +40,12 @@ pub enum EngineError {
         /// A sentence without a full stop.
         reason: String,
     },
+    /// A file that was to be its disk cannot be that.
+    #[error("{reason}")]
+    Unfit {
+        /// A clause without a full stop, about the file.
+        reason: String,
+    },
     /// Something on the host is broken or missing: the operator has to act.
     #[error("{reason}")]
     Broken {

@@ -17,7 +17,10 @@ mod observed;
 mod spec;
 mod usage;
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use berth_model::VmId;
@@ -93,6 +96,25 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes the disk of a running VM as large as `spec` says, and its file system with it; tells when the guest has the
     /// room. One that does not run gets it from [`Engine::start`]. A disk is never made smaller.
     async fn grow(&self, vm: &VmId, spec: &VmSpec) -> Result<Grown, EngineError>;
+
+    /// Copies the disk of a VM that runs or is off, as it is at one moment, into a file of the engine's own that needs no
+    /// other one, and tells where. Whoever asked takes it away; the next copy replaces it. The file systems of a guest that
+    /// runs stand still for that moment, where its agent does that; else it is as after a power cut. It runs on meanwhile,
+    /// and does not sleep.
+    ///
+    /// One that is off must not be started meanwhile: drop the future first, which gives the copy up.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`] for one that sleeps, or is on its way to something; [`EngineError::NoRoom`].
+    async fn copy_disk(&self, vm: &VmId) -> Result<PathBuf, EngineError>;
+
+    /// Gives a VM that is off, or has lost its disk, a copy of the disk in this file, which is as [`Engine::copy_disk`] makes
+    /// them and may be anything. It grows at the next start where it is smaller than `spec` says.
+    ///
+    /// # Errors
+    /// [`EngineError::Unfit`] for a file that is no such disk, or a larger one; [`EngineError::InUse`] for a VM that is not
+    /// off. On any error its disk is the one that it had.
+    async fn replace_disk(&self, vm: &VmId, spec: &VmSpec, from: &Path) -> Result<(), EngineError>;
 
     /// What the VM is doing right now.
     async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError>;

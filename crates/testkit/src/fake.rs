@@ -64,6 +64,10 @@ pub enum Verb {
     Rebuild,
     /// `Engine::grow`
     Grow,
+    /// `Engine::copy_disk`
+    CopyDisk,
+    /// `Engine::replace_disk`
+    ReplaceDisk,
 }
 
 /// An engine in memory. Clones are the same engine, so that a test keeps one while control has the other.

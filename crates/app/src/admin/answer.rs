@@ -212,6 +212,18 @@ impl Desk {
                 tracing::info!(%vm, disk, "disk resized");
                 Answer::Resized { vm: self.vm(&vm).await?, room }
             }
+            Request::VmDiskCopy { vm } => {
+                let vm = self.find_vm(&vm).await?;
+                tracing::info!(%vm, "copying a disk");
+                let path = host.copy_disk(&vm).await?;
+                Answer::DiskCopied { vm, path }
+            }
+            Request::VmDiskReplace { vm, file } => {
+                let vm = self.find_vm(&vm).await?;
+                tracing::info!(%vm, "replacing a disk");
+                host.replace_disk(&vm, &file).await?;
+                Answer::Vm(self.vm(&vm).await?)
+            }
             Request::VmShare { vm, account: name, sudo, seconds } => {
                 let (vm, name) = (self.find_vm(&vm).await?, account(&name)?);
                 let terms = ShareTerms { sudo, until: seconds.map(from_now).transpose()? };

@@ -111,6 +111,10 @@ pub(crate) enum Request {
     VmRebuild { vm: String, home: Home },
     /// Makes the disk of a VM so many bytes large.
     VmResize { vm: String, disk: u64 },
+    /// Copies a VM's disk.
+    VmDiskCopy { vm: String },
+    /// Gives a VM that is off the disk in this file.
+    VmDiskReplace { vm: String, file: PathBuf },
     /// Asks an account to share a VM, for so many seconds where that is given.
     VmShare { vm: String, account: String, sudo: bool, seconds: Option<u64> },
     /// Takes a VM back from an account.
@@ -133,6 +137,8 @@ impl Request {
             | Self::VmStop { .. }
             | Self::VmRebuild { .. }
             | Self::VmResize { .. }
+            | Self::VmDiskCopy { .. }
+            | Self::VmDiskReplace { .. }
             | Self::VmRemove { .. }
             | Self::AccountRemove { .. } => true,
             Self::AccountAdd { .. }
@@ -273,6 +279,11 @@ pub(crate) enum Answer {
         room: Grown,
     },
     Vms(Vec<VmInfo>),
+    /// A copy of its disk, for whoever asked to take away.
+    DiskCopied {
+        vm: VmName,
+        path: PathBuf,
+    },
     Share(ShareInfo),
     Shares(Vec<ShareInfo>),
     Recordings {

@@ -1,6 +1,6 @@
 //! `berth admin vm …`
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -30,6 +30,9 @@ pub(crate) enum VmCommand {
     Rebuild(RebuildVmArgs),
     /// Make the disk of a VM larger; a disk does not get smaller
     Resize(ResizeVmArgs),
+    /// Keep a VM's disk elsewhere, and put it back
+    #[command(subcommand)]
+    Disk(VmDiskCommand),
     /// Ask another account to share a VM; it is let in once it has accepted
     Share(ShareVmArgs),
     /// Take a VM back from an account: its connections end at once
@@ -40,6 +43,37 @@ pub(crate) enum VmCommand {
     Remove(RemoveVmArgs),
     /// Print the end of a VM's console since its last start
     Log(VmArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmDiskCommand {
+    /// Copy a VM's disk as it is at one moment into a qcow2 file, while the VM runs; one that sleeps is woken for it
+    Backup(BackUpDiskArgs),
+    /// Give a VM that is off the disk in such a file, in the place of its own
+    Restore(RestoreDiskArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackUpDiskArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// The file to be made; one that is there is not replaced
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreDiskArgs {
+    /// A host name of the VM, or vm-0.alice for short
+    #[arg(value_name = "VM")]
+    pub(crate) vm: String,
+    /// The file, which the server's user has to be able to read
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Do not ask on a terminal; elsewhere nothing is asked
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

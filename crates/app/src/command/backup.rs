@@ -1,4 +1,4 @@
-//! `berth admin backup`, `berth restore`
+//! `berth admin backup`, `berth restore`, `berth admin vm disk …`
 
 use std::{
     fs::{self, File},
@@ -11,11 +11,11 @@ use rustix::fs::{CWD, Gid, RenameFlags, Uid, chown, renameat_with};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Context, misfit};
+use super::{Context, confirm, misfit};
 use crate::{
     admin::wire::{Answer, Failure, FailureKind, Request},
     backup::{CONFIG, DATABASE, FOLDERS, HOST_KEY, Manifest, Writer, unpack},
-    cli::{BackupArgs, RestoreArgs},
+    cli::{BackUpDiskArgs, BackupArgs, RestoreArgs, RestoreDiskArgs},
     config::Size,
     output::moment,
     state::StateDir,
@@ -25,11 +25,7 @@ use crate::{
 const JOURNALS: [&str; 3] = ["berth.db-wal", "berth.db-shm", "berth.db-journal"];
 
 pub(crate) fn back_up(context: &Context<'_>, args: &BackupArgs) -> Result<(), Failure> {
-    // Before the server is asked for anything: a name that is taken is told at once.
-    if fs::symlink_metadata(&args.file).is_ok() {
-        let message = format!("{} is there already. Give another name.", args.file.display());
-        return Err(Failure::new(FailureKind::Conflict, message));
-    }
+    must_be_free(&args.file)?;
     let state = context.config()?.state_dir;
     let Answer::DatabaseCopied { path, config } = context.ask(&Request::Backup {})? else {
         return Err(misfit());
@@ -37,10 +33,7 @@ pub(crate) fn back_up(context: &Context<'_>, args: &BackupArgs) -> Result<(), Fa
     let made = write(args, &state, &path, config.as_deref());
     // Whether it is there is the server's affair at its next start, too.
     let _ = fs::remove_file(&path);
-    let manifest = made.map_err(|error| {
-        let message = format!("{} cannot be written: {error}.", args.file.display());
-        Failure::new(FailureKind::Unavailable, message)
-    })?;
+    let manifest = made.map_err(|error| unwritten(&args.file, &error))?;
     let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
     let text = format!(
         "{} has all but the VMs' disks: {} files, {}. Whoever has it has this Berth's keys: keep it as you would those.",
@@ -51,12 +44,29 @@ pub(crate) fn back_up(context: &Context<'_>, args: &BackupArgs) -> Result<(), Fa
     context.output.result(&json!({ "backup": args.file, "manifest": manifest }), &text)
 }
 
-/// It appears when it is whole and on stable storage, and replaces nothing.
-fn write(args: &BackupArgs, state: &Path, database: &Path, config: Option<&Path>) -> io::Result<Manifest> {
-    let folder = match args.file.parent() {
+/// Before the server is asked for anything: a name that is taken is told at once.
+fn must_be_free(file: &Path) -> Result<(), Failure> {
+    if fs::symlink_metadata(file).is_err() {
+        return Ok(());
+    }
+    let message = format!("{} is there already. Give another name.", file.display());
+    Err(Failure::new(FailureKind::Conflict, message))
+}
+
+fn unwritten(file: &Path, error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Unavailable, format!("{} cannot be written: {error}.", file.display()))
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// It appears when it is whole and on stable storage, and replaces nothing.
+fn write(args: &BackupArgs, state: &Path, database: &Path, config: Option<&Path>) -> io::Result<Manifest> {
+    let folder = folder_of(&args.file);
     let file = tempfile::Builder::new().prefix(".berth-backup-").tempfile_in(folder)?;
     let mut writer = Writer::new(BufWriter::new(&file), OffsetDateTime::now_utc());
     let missing = |what: &str| io::Error::other(format!("{what} is no file of Berth's"));
@@ -195,4 +205,50 @@ fn tell(context: &Context<'_>, dir: &Path, manifest: &Manifest) -> Result<(), Fa
         moment(manifest.made)
     );
     context.output.result(&json!({ "restored": dir, "manifest": manifest }), &text)
+}
+
+pub(crate) fn back_up_disk(context: &Context<'_>, args: &BackUpDiskArgs) -> Result<(), Failure> {
+    must_be_free(&args.file)?;
+    let Answer::DiskCopied { vm, path } = context.ask(&Request::VmDiskCopy { vm: args.vm.clone() })? else {
+        return Err(misfit());
+    };
+    let taken = take_away(&path, &args.file);
+    // One that stays is replaced by the next.
+    let _ = fs::remove_file(&path);
+    let bytes = taken.map_err(|error| unwritten(&args.file, &error))?;
+    let text = format!("{} has the disk of {vm}: {}.", args.file.display(), Size::of(bytes));
+    context.output.result(&json!({ "vm": vm, "backup": args.file, "bytes": bytes }), &text)
+}
+
+/// Without copying it where that is possible. It is whole, on stable storage, and replaces nothing.
+fn take_away(from: &Path, to: &Path) -> io::Result<u64> {
+    let folder = folder_of(to);
+    match fs::hard_link(from, to) {
+        Ok(()) => {
+            let me = (rustix::process::geteuid(), rustix::process::getegid());
+            chown(to, Some(me.0), Some(me.1))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        // Another file system, or one that knows no links.
+        Err(_) => {
+            let mut new = tempfile::Builder::new().prefix(".berth-backup-").tempfile_in(folder)?;
+            io::copy(&mut File::open(from)?, new.as_file_mut())?;
+            new.as_file().sync_all()?;
+            new.persist_noclobber(to).map_err(|error| error.error)?;
+        }
+    }
+    File::open(folder)?.sync_all()?;
+    Ok(fs::metadata(to)?.len())
+}
+
+pub(crate) fn restore_disk(context: &Context<'_>, args: &RestoreDiskArgs) -> Result<(), Failure> {
+    let RestoreDiskArgs { vm, file, yes } = args;
+    let what =
+        format!("This puts the disk in {} in the place of the one of {vm}, which is lost.", file.display());
+    confirm::typed(context, &what, vm, *yes, "Nothing was done.")?;
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    let Answer::Vm(vm) = context.ask(&Request::VmDiskReplace { vm: vm.clone(), file })? else {
+        return Err(misfit());
+    };
+    context.output.result(&vm, &format!("{} has the disk of the file. It is {}.", vm.host, vm.status))
 }

@@ -12,6 +12,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "these tests run what a person would")]
 
+mod backup;
 mod bench;
 mod certificates;
 mod features;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         forks::TESTS,
         scripts::TESTS,
         bench::TESTS,
+        backup::TESTS,
         page::TESTS,
         recordings::TESTS,
         sharing::TESTS,

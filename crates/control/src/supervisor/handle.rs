@@ -75,6 +75,11 @@ impl Handle {
         self.state.borrow().clone()
     }
 
+    /// The state, and every change of it.
+    pub(crate) fn states(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
     /// Waits until it is in a state for which this holds; an error where there is no such VM any more.
     pub(crate) async fn reaches(&self, holds: impl FnMut(&State) -> bool) -> Result<(), ()> {
         let mut state = self.state.clone();

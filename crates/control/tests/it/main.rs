@@ -5,6 +5,7 @@
 mod access;
 mod connections;
 mod disks;
+mod kept_disks;
 mod keys;
 mod left_early;
 mod lifecycle;

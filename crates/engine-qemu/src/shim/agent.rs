@@ -25,6 +25,8 @@ const MAX_REPLY: usize = 256 << 10;
 /// So much of a failed script's output goes to the log.
 const MAX_SHOWN: usize = 2000;
 const SYNC_WITHIN: Duration = Duration::from_secs(10);
+/// A guest writes out what it holds first.
+const FREEZE_WITHIN: Duration = Duration::from_secs(30);
 /// Marks the beginning of the reply to `guest-sync-delimited`; no JSON has this byte.
 const SENTINEL: u8 = 0xff;
 
@@ -121,6 +123,27 @@ impl Agent {
             self.read_answer().await
         };
         timeout(SYNC_WITHIN, set).await.map_err(|_| AgentError::Silent)?.map(drop)
+    }
+
+    /// Has the guest's file systems stand still, with all on the disk that was written. After an error they may stand still
+    /// too: [`Agent::thaw`] comes in any case.
+    pub(super) async fn freeze(&mut self) -> Result<(), AgentError> {
+        self.sync().await?;
+        self.ask("guest-fsfreeze-freeze", FREEZE_WITHIN).await
+    }
+
+    /// Has them go on.
+    pub(super) async fn thaw(&mut self) -> Result<(), AgentError> {
+        self.sync().await?;
+        self.ask("guest-fsfreeze-thaw", SYNC_WITHIN).await
+    }
+
+    async fn ask(&mut self, command: &str, limit: Duration) -> Result<(), AgentError> {
+        let asked = async {
+            self.say(command, &json!({})).await?;
+            self.read_answer().await
+        };
+        timeout(limit, asked).await.map_err(|_| AgentError::Silent)?.map(drop)
     }
 
     /// Asks the guest to power off. Success means only that it was asked.

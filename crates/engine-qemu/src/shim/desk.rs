@@ -53,6 +53,8 @@ pub(super) struct Desk {
     pub(super) memory: PathBuf,
     /// The file that is the guest's disk.
     pub(super) disk: PathBuf,
+    /// Held while its disk is copied: the guest does not sleep then.
+    pub(super) copying: Mutex<()>,
 }
 
 #[derive(Deserialize)]

@@ -22,6 +22,7 @@
 mod act;
 mod agent;
 mod bring_up;
+mod copying;
 mod desk;
 mod disks;
 #[doc(hidden)]
@@ -203,6 +204,7 @@ async fn live(host: Host, begin: Begin, listener: UnixListener) -> io::Result<Ou
         qemu: watch::Sender::new(None),
         memory: host.paths.warm().memory(),
         disk: host.paths.disk(),
+        copying: Mutex::new(()),
     });
     tasks.spawn(serve::serve(listener, Arc::clone(&desk), tasks.clone()));
     tasks.spawn(stop_when_the_host_does(commands)?);

@@ -59,6 +59,9 @@ pub(super) async fn put_away(qmp: &Qmp, desk: &Desk, device: &Path) -> Result<Wa
     if desk.network.is_pending() {
         return Err(NoSleep::InUse);
     }
+    let Ok(_not_copied) = desk.copying.try_lock() else {
+        return Err(NoSleep::Failed("its disk is being copied".to_owned()));
+    };
     fault::at("sleep:asked");
     let stopped = qmp.execute("stop", &json!({})).await.map(drop);
     stopped.map_err(|error| failed(&error))?;

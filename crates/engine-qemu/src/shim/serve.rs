@@ -3,7 +3,7 @@
 //! One task a connection. None of them changes what the VM does: what is asked for is passed on to the supervisor, which
 //! is the only writer of what they see of it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use berth_engine::{Guest, Observed};
 use tokio::{
@@ -102,6 +102,7 @@ async fn answer(desk: &Desk, stream: UnixStream) -> io::Result<()> {
             Ok(taken) => protocol::send(stream, Reply::Grown { taken }).await,
             Err(why) => deny(stream, why).await,
         },
+        Request::CopyDisk { to } => copy_disk(desk, stream, &to).await,
         Request::TakeHome { disk } => done(stream, desk.take_home(&disk).await).await,
     }
 }
@@ -148,6 +149,12 @@ async fn changed(desk: &Desk, stream: &mut BufReader<UnixStream>, known: &Observ
         Ok(observed) => protocol::send(stream, Reply::Observed { observed }).await,
         Err(_) => Ok(()),
     }
+}
+
+async fn copy_disk(desk: &Desk, stream: &mut BufReader<UnixStream>, to: &Path) -> io::Result<()> {
+    let gone = async { drop(tokio::io::AsyncBufReadExt::fill_buf(stream).await) };
+    let copied = desk.copy_disk(to, gone).await;
+    done(stream, copied).await
 }
 
 async fn dial(desk: &Desk, stream: &mut BufReader<UnixStream>, port: u16) -> io::Result<()> {

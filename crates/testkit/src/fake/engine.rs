@@ -1,6 +1,9 @@
 //! The verbs, on the table.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use berth_engine::{
@@ -228,6 +231,30 @@ impl Engine for FakeEngine {
                 Ok(Grown::Now)
             }
             _ => Ok(Grown::AtStart),
+        }
+    }
+
+    async fn copy_disk(&self, vm: &VmId) -> Result<PathBuf, EngineError> {
+        match self.observed(vm) {
+            Observed::Missing => return Err(EngineError::Missing),
+            Observed::Off { .. } | Observed::Running => {}
+            _ => return Err(EngineError::NotRunning),
+        }
+        self.called(Verb::CopyDisk, Some(vm)).await?;
+        Ok(PathBuf::from(format!("/nowhere/{vm}.qcow2")))
+    }
+
+    async fn replace_disk(&self, vm: &VmId, spec: &VmSpec, _from: &Path) -> Result<(), EngineError> {
+        self.called(Verb::ReplaceDisk, Some(vm)).await?;
+        let off = Observed::Off { ended: None };
+        match self.observed(vm) {
+            Observed::Missing => {
+                self.create(vm, spec).await?;
+                self.with(vm, |entry| entry.observed = off);
+                Ok(())
+            }
+            Observed::Off { .. } => Ok(()),
+            _ => Err(EngineError::InUse),
         }
     }
 

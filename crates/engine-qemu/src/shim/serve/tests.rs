@@ -38,6 +38,7 @@ fn bench() -> Bench {
         qemu: watch::Sender::new(None),
         memory: std::path::PathBuf::new(),
         disk: std::path::PathBuf::new(),
+        copying: tokio::sync::Mutex::new(()),
     };
     Bench { observed, commands, agent, desk: Arc::new(desk) }
 }

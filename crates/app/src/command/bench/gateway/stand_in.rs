@@ -7,7 +7,7 @@ use std::{
     future::pending,
     io::Write as _,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -126,6 +126,14 @@ impl Engine for Loopback {
 
     async fn grow(&self, _: &VmId, _: &VmSpec) -> Result<Grown, EngineError> {
         Ok(Grown::Now)
+    }
+
+    async fn copy_disk(&self, _: &VmId) -> Result<PathBuf, EngineError> {
+        Err(EngineError::Missing)
+    }
+
+    async fn replace_disk(&self, _: &VmId, _: &VmSpec, _: &Path) -> Result<(), EngineError> {
+        Err(EngineError::Missing)
     }
 
     async fn observe(&self, vm: &VmId) -> Result<Observed, EngineError> {
