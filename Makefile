@@ -1,6 +1,8 @@
 # Each target can be run again at any time and asks nothing. What they do is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help up down logs build image test audit
+.PHONY: help up down logs build image test fuzz audit
+# How long each target of make fuzz runs.
+SECONDS = 600
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -22,6 +24,9 @@ image: ## Build the image that VMs are made from
 
 test: ## Check the style and run every test
 	@scripts/test.sh
+
+fuzz: ## Feed strange bytes to every parser, ten minutes each (SECONDS=600)
+	@scripts/fuzz.sh $(SECONDS)
 
 audit: ## Check licences and sources of the dependencies
 	@scripts/audit.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing for: run (the server and its image), build (berth itself), test (all tests). Asks nothing.
-# usage: scripts/install-deps.sh [run] [build] [test]
+# Installs what is missing for: run (the server and its image), build (berth itself), test (all tests), fuzz (libFuzzer). Asks nothing.
+# usage: scripts/install-deps.sh [run] [build] [test] [fuzz]
 . "$(dirname "$0")/lib.sh"
 
 wanted=
@@ -8,12 +8,13 @@ for purpose in "$@"; do
     case $purpose in
     run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
     build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
+    fuzz) wanted+=" g++" ;;
     test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
         # By their commands: they come from many places, and Debian's npm does not go with another one's nodejs.
         command -v node >/dev/null && command -v npm >/dev/null || wanted+=" nodejs npm"
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || wanted+=" chromium"
         ;;
-    *) fail "install-deps.sh: there is no purpose $purpose. Give run, build, test." ;;
+    *) fail "install-deps.sh: there is no purpose $purpose. Give run, build, test, fuzz." ;;
     esac
 done
 

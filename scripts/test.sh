@@ -2,7 +2,7 @@
 # Installs what is missing, checks the style and the docs, and runs every test. Ends with the count of all tests.
 . "$(dirname "$0")/lib.sh"
 
-scripts/install-deps.sh run build test
+scripts/install-deps.sh run build test fuzz
 scripts/install-rust.sh lint
 
 # The tests run this binary, and make their VMs from an image that it builds: one profile for all of it. They share VMs
@@ -22,6 +22,8 @@ as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" "$berth" image build >"$logs/i
 image=$!
 step "Clippy" "$logs/clippy.log" as_builder cargo clippy --workspace --all-targets --locked -- -D warnings
 step "The documentation" "$logs/doc.log" as_builder env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+# The same inputs each time, so that what fails is what has changed.
+step "Fuzzing" "$logs/fuzz.log" scripts/fuzz.sh 5 -seed=1
 finish "$image" "$logs/image.log" "The image" "$start"
 
 # Beside the tests: a browser mostly waits. The demo is one of cargo's examples, which it built with the tests.

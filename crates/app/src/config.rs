@@ -8,7 +8,7 @@ mod host;
 mod http;
 mod idle;
 mod limits;
-mod load;
+pub(crate) mod load;
 mod log;
 mod oidc;
 mod recording;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crates of tests only: any test may use them, no product code may.
-const TEST_ONLY: &str = "testkit";
+const TEST_ONLY: [&str; 2] = ["testkit", "fuzz"];
 
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
@@ -29,8 +29,10 @@ fn real() -> Edges {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata");
     let ours = |name: &str| name == "berth" || name.starts_with("berth-");
     let mut edges = Edges::new();
-    for package in
-        metadata.workspace_packages().into_iter().filter(|package| short(&package.name) != TEST_ONLY)
+    for package in metadata
+        .workspace_packages()
+        .into_iter()
+        .filter(|package| !TEST_ONLY.contains(&short(&package.name).as_str()))
     {
         let to = package.dependencies.iter().filter(|dependency| ours(&dependency.name));
         let to = to.filter(|dependency| dependency.kind != DependencyKind::Development);

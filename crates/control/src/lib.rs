@@ -33,6 +33,8 @@ mod connections;
 mod direct;
 mod disks;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guest;
 mod health;
 mod history;

@@ -18,7 +18,7 @@ use crate::paths::VmPaths;
 /// The most that the file may hold, in bytes. At that size its first half is dropped.
 const KEPT: usize = 512 << 10;
 /// The most that is shown, in bytes.
-const SHOWN: usize = 64 << 10;
+pub(crate) const SHOWN: usize = 64 << 10;
 
 /// The console of a new run: the file of the run before is put aside.
 pub(crate) async fn begin(paths: &VmPaths) -> io::Result<Console> {
@@ -109,7 +109,7 @@ pub(crate) fn shown(paths: &VmPaths) -> io::Result<String> {
 }
 
 /// Text without what a terminal would obey (ECMA-48): an escape sequence is dropped whole.
-fn plain(printed: &[u8]) -> String {
+pub(crate) fn plain(printed: &[u8]) -> String {
     let mut text = String::with_capacity(printed.len().min(SHOWN));
     let lossy = String::from_utf8_lossy(printed);
     let mut chars = lossy.chars();

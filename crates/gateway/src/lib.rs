@@ -26,6 +26,8 @@ mod certificate;
 mod connection;
 mod direct;
 mod early;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host_key;
 mod leash;
 mod lobby;

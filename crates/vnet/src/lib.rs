@@ -39,6 +39,8 @@ mod dhcp;
 mod dial;
 mod driver;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod link;
 mod port;
 mod shared;

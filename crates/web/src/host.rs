@@ -51,8 +51,10 @@ impl Names {
     /// tells a stranger's page from this site's. This site has `app_domain` and the names and addresses of the loopback.
     pub(crate) fn whose(&self, authority: &Authority) -> Whose {
         let host = authority.host();
-        // User information in front of the host is for nobody honest here.
-        if authority.as_str().contains('@') {
+        // A host and perhaps a port. User information in front of them is for nobody honest here, and the library takes
+        // what is no port for one: `vm[x.kd.io:8]0`.
+        let port = authority.as_str().strip_prefix(host).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+        if !port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit())) {
             return Whose::Foreign;
         }
         let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
@@ -73,7 +75,7 @@ impl Names {
     }
 
     /// Whose a request is, if every name in it says the same.
-    fn whose_request(&self, request: &Request) -> Result<Whose, Refusal> {
+    pub(crate) fn whose_request(&self, request: &Request) -> Result<Whose, Refusal> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return Err((StatusCode::BAD_REQUEST, "A request needs exactly one Host."));
@@ -174,6 +176,7 @@ mod tests {
             "koding.com@evil.example",
             "evil@koding.com",
             "evil@vm-0.alice.kd.io",
+            "vm-0[x.kd.io:8]0",
             "10.0.0.1",
             "[fe80::1]",
         ] {

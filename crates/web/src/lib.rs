@@ -20,6 +20,8 @@ mod assets;
 mod cookies;
 mod fields;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guard;
 mod headers;
 mod host;

@@ -86,7 +86,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(failed)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let refused = |line, message| ConfigError::Text { path: path.to_owned(), line, message };
     let at = |error: &toml::de::Error| error.span().map(|span| line_of(text, span.start));
     let document = toml::Deserializer::parse(text)

@@ -27,6 +27,8 @@ mod desk;
 mod disks;
 #[doc(hidden)]
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gate;
 mod life;
 mod put_away;

@@ -132,6 +132,14 @@ impl Wall {
         Self { translator, host: None, looked: None }
     }
 
+    /// On a host that has these addresses, as the kernel's `fib_trie` and `if_inet6` tell of them, and never another.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn knowing(translator: Translator, fib_trie: &str, if_inet6: &str) -> Self {
+        let mut host = HostAddresses { v6: parse_if_inet6(if_inet6), ..HostAddresses::default() };
+        host.add_fib_trie(fib_trie);
+        Self { translator, host: Some(host), looked: None }
+    }
+
     /// The host's addresses as they are now; `None` when they cannot be known, and then nothing passes.
     pub(super) fn look(&mut self) -> Option<&HostAddresses> {
         if self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
@@ -233,9 +241,7 @@ mod tests {
         00000000000000000000000000000001 01 80 10 80       lo\nfe8000000000000000fc00fffe000001 04 40 20 80 eth0\n";
 
     fn wall(translator: Translator) -> Wall {
-        let mut host = HostAddresses { v6: parse_if_inet6(INET6), ..HostAddresses::default() };
-        host.add_fib_trie(FIB);
-        Wall { translator, host: Some(host), looked: None }
+        Wall::knowing(translator, FIB, INET6)
     }
 
     fn v4(to: &str, protocol: u8, port: u16) -> Vec<u8> {

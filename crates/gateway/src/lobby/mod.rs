@@ -21,6 +21,8 @@ mod config;
 mod desk;
 mod doctor;
 mod editor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod keyboard;
 mod list;
 mod sharing;

@@ -19,6 +19,8 @@
 mod bodies;
 mod carry;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod notice;
 mod pass;
 mod room;

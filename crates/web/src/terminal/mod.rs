@@ -20,7 +20,7 @@ mod relay;
 mod screen;
 mod shell;
 pub(crate) mod watch;
-mod wire;
+pub(crate) mod wire;
 
 use std::{sync::Arc, time::Duration};
 
