@@ -52,6 +52,9 @@ impl Control {
         })?;
         let found = open.iter().find(|open| asked.as_ref() == Some(&open.vm)).cloned();
         let Some((found, revocation)) = found.zip(revocation) else {
+            if let Some(whole) = open.iter().find_map(|open| self.whole_name(&open.vm, host)) {
+                return Err(EntryError::ShortName { whole });
+            }
             let yours = open.into_iter().map(|open| open.vm).collect();
             return Err(EntryError::NoSuchVm {
                 asked: printable(host),
@@ -71,6 +74,13 @@ impl Control {
             }
             _ => Err(EntryError::PortNotAllowed { port }),
         }
+    }
+
+    /// The whole name of a VM, where `asked` is the first part of it: `vm-0`, `vm-0.alice`.
+    fn whole_name(&self, vm: &VmName, asked: &str) -> Option<String> {
+        let asked = format!("{}.", asked.to_ascii_lowercase());
+        let names = self.settings.domains.names_of(vm);
+        names.iter().any(|name| name.starts_with(&asked)).then(|| self.settings.domains.canonical(vm))
     }
 
     /// The VMs that an account may enter: its own, those that it shares, those of the team; by name. The same is looked up for each

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use berth_model::{AccountName, Certified, KeyOptions, Krl, PublicKey};
 use ssh_key::{
-    Algorithm, Certificate,
+    Algorithm, Certificate, HashAlg,
     certificate::{CertType, OptionsMap},
 };
 use time::OffsetDateTime;
@@ -39,10 +39,20 @@ impl MemberCertificate {
 /// `certificate "alice@laptop", serial 7, of SHA256:…`
 impl fmt::Display for MemberCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |c: char| if c == ' ' || c.is_ascii_graphic() && c != '"' { c } else { '?' };
-        let key_id: String = self.key_id.chars().map(plain).take(MAX_KEY_ID).collect();
-        write!(f, "certificate \"{key_id}\", serial {}, of {}", self.serial, self.authority.fingerprint())
+        f.write_str(&words(&self.key_id, self.serial, &self.authority.fingerprint().to_string()))
     }
+}
+
+/// What is said of a certificate that may be anything and of anybody, as of one that counts.
+pub(crate) fn claimed(certificate: &Certificate) -> String {
+    let authority = certificate.signature_key().fingerprint(HashAlg::Sha256).to_string();
+    words(certificate.key_id(), certificate.serial(), &authority)
+}
+
+fn words(key_id: &str, serial: u64, authority: &str) -> String {
+    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() && c != '"' { c } else { '?' };
+    let key_id: String = key_id.chars().map(plain).take(MAX_KEY_ID).collect();
+    format!("certificate \"{key_id}\", serial {serial}, of {authority}")
 }
 
 impl fmt::Debug for MemberCertificate {

@@ -416,6 +416,12 @@ pub enum EntryError {
         /// What the login could enter.
         yours: Vec<VmName>,
     },
+    /// What was asked for is the beginning of the name of one that the login can enter.
+    #[error("A VM is asked for by its whole name here: {whole}.")]
+    ShortName {
+        /// The whole name.
+        whole: String,
+    },
     /// The VM is the login's, the port is not to be had.
     #[error("Port {port} is not open to you on a VM. Ports 22, 80 and 1024 to 65535 are.")]
     PortNotAllowed {
@@ -435,7 +441,7 @@ impl EntryError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            EntryError::NoSuchVm { .. } => Kind::Missing,
+            EntryError::NoSuchVm { .. } | EntryError::ShortName { .. } => Kind::Missing,
             EntryError::PortNotAllowed { .. } | EntryError::NoForwarding => Kind::Denied,
             EntryError::Unavailable => Kind::Unavailable,
         }

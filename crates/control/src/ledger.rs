@@ -141,9 +141,11 @@ impl Ledger {
         let _ = timeout(READER_WAITS, telling).await;
     }
 
-    fn refused(&self, from: IpAddr, subject: String) {
+    /// Somebody was not let in: by what, and what is to be said of it. A flood of them is counted and not written down one by
+    /// one.
+    pub(crate) fn refused(&self, from: IpAddr, subject: String, detail: &str) {
         if self.shared.lock().admit(from, Instant::now()) {
-            self.put(entry(Some(from), subject, "key", 1));
+            self.put(entry(Some(from), subject, detail, 1));
         }
     }
 }
@@ -172,7 +174,7 @@ impl Control {
     /// Notes that somebody came to the gateway, had no key that counts, and has gone. `key` is the last one that they
     /// offered. Does not wait; a flood of them is counted and not written down one by one.
     pub fn note_refused_key(&self, from: IpAddr, key: Option<&Fingerprint>) {
-        self.tools.ledger.refused(from, key.map(ToString::to_string).unwrap_or_default());
+        self.tools.ledger.refused(from, key.map(ToString::to_string).unwrap_or_default(), "key");
     }
 }
 

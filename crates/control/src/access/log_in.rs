@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use berth_model::{AccountName, NotPermitted, PublicKey};
 use berth_store::{AuditEntry, AuditKind, KeyId};
-use ssh_key::Certificate;
+use ssh_key::{Certificate, HashAlg};
 use time::OffsetDateTime;
 use tracing::error;
 
@@ -78,7 +78,7 @@ impl Control {
     /// is no gap. That its time is over later ends nothing, as with sshd.
     ///
     /// # Errors
-    /// It does not count, or the store fails.
+    /// It does not count, which is written down with the reason, or the store fails.
     pub async fn log_in_by_certificate(
         &self,
         certificate: &Certificate,
@@ -86,7 +86,10 @@ impl Control {
     ) -> Result<Login, LoginError> {
         let login = self.try_certificate(certificate, from).await;
         self.tools.metrics.tried(Door::Ssh, login.is_ok());
-        let login = login?;
+        let login = login.inspect_err(|error| {
+            let key = certificate.public_key().fingerprint(HashAlg::Sha256).to_string();
+            self.tools.ledger.refused(from, key, &format!("{}: {error}", certificate::claimed(certificate)));
+        })?;
         let shown = login.certificate.as_ref().map(ToString::to_string).unwrap_or_default();
         self.note_log_in(&login, self.settings.clock.now(), None, shown);
         Ok(login)

@@ -98,6 +98,13 @@ async fn unknown_and_forbidden_are_told_alike() {
     let refusal = async |host: &str| world.control.enter(&login, host, 22).await.unwrap_err().to_string();
     let forbidden = refusal("vm-0.bob.koding.kd.io").await;
     assert_eq!(forbidden, "There is no VM vm-0.bob.koding.kd.io that you can enter. Yours: vm-0.");
+    for short in ["vm-0", "VM-0", "vm-0.alice", "alice", "vm-0.alice.koding"] {
+        let told = refusal(short).await;
+        assert_eq!(told, "A VM is asked for by its whole name here: vm-0.alice.koding.kd.io.", "{short}");
+    }
+    for other in ["vm-0.bob", "vm-1", "vm-", "", ".", "bob"] {
+        assert!(refusal(other).await.starts_with("There is no VM "), "{other}");
+    }
     for host in [
         "vm-1.bob.koding.kd.io",
         "vm-1.alice.koding.kd.io",

@@ -103,6 +103,7 @@ impl<'a> Desk<'a> {
     /// The VM that is meant; without a word, the only one that there is.
     pub(super) async fn vm(&self, asked: Option<&str>) -> Result<VmInfo, Failure> {
         let mut vms = self.vms().await?;
+        let mut is_of_team = false;
         let found = match asked {
             None if vms.len() == 1 => vms.pop(),
             None if vms.is_empty() => {
@@ -114,11 +115,18 @@ impl<'a> Desk<'a> {
             }
             Some(asked) => {
                 let name = self.resolve(asked).await;
+                is_of_team = name.as_ref().is_some_and(VmName::is_of_team);
                 vms.iter().find(|vm| Some(&vm.name) == name.as_ref()).cloned()
             }
         };
         found.ok_or_else(|| {
             let asked = quoted(asked.unwrap_or_default());
+            if is_of_team {
+                let text = format!(
+                    "{asked} is the team's. Here it can be started and looked at; the rest is for operators."
+                );
+                return Failure::new(Kind::Denied, text);
+            }
             let yours = if vms.is_empty() { "none".to_owned() } else { labels(&vms) };
             Failure::new(Kind::Missing, format!("There is no VM {asked} of yours. Yours: {yours}."))
         })

@@ -45,7 +45,9 @@ pub(super) struct Door {
 impl Drop for Door {
     /// Who goes without having logged in was refused, if they have tried at all.
     fn drop(&mut self) {
-        if self.login.is_none() && self.failed > 0 {
+        // Of certificates it has been written down already, each with its reason.
+        let only_certificates = self.last.is_none() && self.why_not_certificate.is_some();
+        if self.login.is_none() && self.failed > 0 && !only_certificates {
             self.control.note_refused_key(self.from, self.last.as_ref());
         }
     }

@@ -159,6 +159,16 @@ async fn what_is_wrong_with_one_is_said_and_lets_nobody_in() {
     certified.keygen(&["-q", "-s", "stranger", "-I", "x", "-n", "alice", "member.pub"]).await;
     let refused = certified.ssh(&["vms"]).await;
     assert!(refused.stderr.contains("This certificate is of no CA that is trusted here."), "{refused:?}");
+    let trail = certified.lines(AuditKind::LogInRefused).await;
+    assert!(
+        trail.iter().any(|line| line.detail.starts_with("certificate \"x\", serial 0, of SHA256:")
+            && line.detail.contains(": This certificate is of no CA that is trusted here.")),
+        "{trail:?}"
+    );
+    assert!(
+        trail.iter().any(|line| line.detail.contains(": This certificate allows one command alone")),
+        "{trail:?}"
+    );
     let host = certified.world.control.acting(Actor::host());
     let certificate = std::fs::read_to_string(certified.world.ssh.file("member-cert.pub")).unwrap();
     assert!(matches!(host.add_team_ca(&certificate, None).await, Err(WebError::Other(Error::NoTeamCa(_)))));

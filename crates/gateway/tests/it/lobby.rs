@@ -362,7 +362,10 @@ async fn what_is_the_teams_can_be_seen_and_woken() {
     let done = world.ssh(&["gateway", "why", "shared-0.koding.kd.io", "--json"], b"").await;
     assert_eq!(json(&done.stdout)["status"], "running", "{done:?}");
     let done = world.ssh(&["gateway", "stop", "shared-0"], b"").await;
-    assert_eq!(done.stderr, "There is no VM shared-0 of yours. Yours: vm-0.\n");
+    assert_eq!(
+        done.stderr,
+        "shared-0 is the team's. Here it can be started and looked at; the rest is for operators.\n"
+    );
     let done = world.ssh(&["gateway", "nc", "shared-0.koding.kd.io", "8080"], b"echoed").await;
     assert_eq!(text(&done.stdout), "echoed", "{done:?}");
 }
