@@ -116,6 +116,19 @@ pub(crate) struct BenchGatewayArgs {
     /// A little of everything, to see that it works: the figures say nothing
     #[arg(long)]
     pub(crate) quick: bool,
+    /// One part alone
+    #[arg(long, value_enum, value_name = "PART")]
+    pub(crate) only: Option<BenchGatewayPart>,
+}
+
+/// A part of what is measured of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchGatewayPart {
+    Connections,
+    Openssh,
+    RoundTrips,
+    Throughput,
+    Memory,
 }
 
 #[derive(Debug, Args)]

@@ -26,7 +26,10 @@ use self::{
     target::{HEARD, Target},
 };
 pub(crate) use self::{ratios::Ratios, stand_in::serve as stand_in};
-use crate::{cli::BenchGatewayArgs, command::Context};
+use crate::{
+    cli::{BenchGatewayArgs, BenchGatewayPart as Part},
+    command::Context,
+};
 
 /// How much of everything is measured.
 struct Extent {
@@ -86,22 +89,33 @@ pub(super) async fn measure(
     for peer in [&bench.sshd, &bench.berth] {
         peer.way.connections(1, extent.time / 10, target.echo).await?;
     }
-    for clients in [1, 50, 200] {
-        say(&format!("Connections by {clients} at once"));
-        bench.connections(clients).await?;
-    }
-    say("OpenSSH’s client");
-    bench.openssh().await?;
-    say("Round trips");
-    bench.round_trips().await?;
-    for cipher in [Cipher::Aes128Gcm, Cipher::ChaCha20] {
-        for tunnel in [Tunnel::Exec, Tunnel::Forward] {
-            say(&format!("Throughput, {}, {}", name(tunnel), cipher.name()));
-            bench.throughput(tunnel, cipher).await?;
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    if wanted(Part::Connections) {
+        for clients in [1, 50, 200] {
+            say(&format!("Connections by {clients} at once"));
+            bench.connections(clients).await?;
         }
     }
-    say("Memory");
-    bench.memory().await?;
+    if wanted(Part::Openssh) {
+        say("OpenSSH’s client");
+        bench.openssh().await?;
+    }
+    if wanted(Part::RoundTrips) {
+        say("Round trips");
+        bench.round_trips().await?;
+    }
+    if wanted(Part::Throughput) {
+        for cipher in [Cipher::Aes128Gcm, Cipher::ChaCha20] {
+            for tunnel in [Tunnel::Exec, Tunnel::Forward] {
+                say(&format!("Throughput, {}, {}", name(tunnel), cipher.name()));
+                bench.throughput(tunnel, cipher).await?;
+            }
+        }
+    }
+    if wanted(Part::Memory) {
+        say("Memory");
+        bench.memory().await?;
+    }
     Ok(bench.ratios)
 }
 

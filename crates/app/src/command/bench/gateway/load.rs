@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use russh::{
-    Channel, ChannelMsg,
+    ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
     client::{self, Handle, Msg},
     keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate},
 };
@@ -67,10 +67,15 @@ impl client::Handler for Trusting {
 
 /// A tunnel, and the connection that it is in.
 pub(super) struct Open {
-    channel: Channel<Msg>,
+    hears: Hears,
+    says: ChannelWriteHalf<Msg>,
+    _connection: Handle<Trusting>,
+}
+
+struct Hears {
+    channel: ChannelReadHalf,
     /// What came and was not asked for yet.
     heard: Bytes,
-    _connection: Handle<Trusting>,
 }
 
 impl Way {
@@ -95,7 +100,8 @@ impl Way {
                     channel
                 }
             };
-            Ok(Open { channel, heard: Bytes::new(), _connection: connection })
+            let (channel, says) = channel.split();
+            Ok(Open { hears: Hears { channel, heard: Bytes::new() }, says, _connection: connection })
         };
         timeout(PATIENCE, opening).await.context("A gateway does not answer")?
     }
@@ -167,9 +173,8 @@ impl Way {
     }
 }
 
-impl Open {
-    /// Hears so many bytes.
-    pub(super) async fn take(&mut self, mut bytes: usize) -> anyhow::Result<()> {
+impl Hears {
+    async fn take(&mut self, mut bytes: usize) -> anyhow::Result<()> {
         while bytes > 0 {
             if self.heard.is_empty() {
                 match timeout(PATIENCE, self.channel.wait()).await.context("A tunnel is silent")? {
@@ -187,18 +192,29 @@ impl Open {
         }
         Ok(())
     }
+}
 
-    /// Says so many bytes.
-    async fn say(&self, bytes: usize) -> anyhow::Result<()> {
-        let chunk = Bytes::from(vec![0; CHUNK]);
-        let mut left = bytes;
-        while left > 0 {
-            let now = left.min(CHUNK);
-            timeout(PATIENCE, self.channel.data_bytes(chunk.slice(..now)))
-                .await
-                .context("A tunnel takes nothing")??;
-            left -= now;
-        }
+async fn say(to: &ChannelWriteHalf<Msg>, bytes: usize) -> anyhow::Result<()> {
+    let chunk = Bytes::from(vec![0; CHUNK]);
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(CHUNK);
+        timeout(PATIENCE, to.data_bytes(chunk.slice(..now))).await.context("A tunnel takes nothing")??;
+        left -= now;
+    }
+    Ok(())
+}
+
+impl Open {
+    /// Hears so many bytes.
+    pub(super) async fn take(&mut self, bytes: usize) -> anyhow::Result<()> {
+        self.hears.take(bytes).await
+    }
+
+    /// Says so many bytes, and hears so many meanwhile: russh's client comes to a stop where nobody takes the credit that
+    /// the other side gives.
+    async fn say_and_take(&mut self, said: usize, taken: usize) -> anyhow::Result<()> {
+        tokio::try_join!(say(&self.says, said), self.hears.take(taken))?;
         Ok(())
     }
 
@@ -213,8 +229,7 @@ impl Open {
     /// How long so many bytes take to the sink, a multiple of [`HEARD`].
     pub(super) async fn upload(mut self, bytes: usize) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        self.say(bytes).await?;
-        self.take(bytes / HEARD).await?;
+        self.say_and_take(bytes, bytes / HEARD).await?;
         Ok(began.elapsed())
     }
 
@@ -225,8 +240,7 @@ impl Open {
         let mut left = bytes;
         while left > 0 {
             let now = left.min(PIECE);
-            self.say(now).await?;
-            self.take(now).await?;
+            self.say_and_take(now, now).await?;
             left -= now;
         }
         Ok(())
@@ -235,8 +249,7 @@ impl Open {
     /// How long a byte takes to the echo and back.
     pub(super) async fn round_trip(&mut self) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        self.say(1).await?;
-        self.take(1).await?;
+        self.say_and_take(1, 1).await?;
         Ok(began.elapsed())
     }
 }
