@@ -15,6 +15,7 @@ mod recording;
 mod size;
 mod span;
 mod ssh;
+mod ssh_limits;
 mod tls;
 mod vm;
 mod word;

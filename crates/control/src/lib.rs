@@ -118,6 +118,7 @@ pub use host_ca::{HostCaChanges, HostCaInfo};
 pub use idle::IdleRules;
 pub use keys::{AddedKey, KeyInfo, KeyUse};
 pub use listing::{Page, TeamMember, VmCounts, VmRoom, VmsQuery};
+pub use metrics::SshNow;
 pub use parked::Parked;
 pub use recordings::{RecordingSettings, Recordings};
 pub use settings::Settings;

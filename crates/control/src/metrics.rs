@@ -3,7 +3,7 @@
 //!
 //! Concurrency: counters are added to by whoever counts; gauges are set when they are about to be read.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -31,6 +31,27 @@ struct LogIn {
     way: &'static str,
     result: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reached {
+    limit: &'static str,
+}
+
+/// How the ssh gateway is doing at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SshNow {
+    /// Connections that have not logged in.
+    pub logging_in: usize,
+    /// Connections that have.
+    pub logged_in: usize,
+    /// Sources that are refused for what they did.
+    pub refused_sources: usize,
+    /// Bytes that one side has sent and the other not taken.
+    pub waiting: usize,
+}
+
+/// Looks how it is doing.
+type Look = Box<dyn Fn() -> SshNow + Send + Sync>;
 
 /// How a VM came up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +103,11 @@ pub(crate) struct Metrics {
     failures: Family<Start, Counter>,
     sleeps: Counter,
     log_ins: Family<LogIn, Counter>,
+    ssh_limits: Family<Reached, Counter>,
+    ssh_connections: Family<State, Gauge>,
+    ssh_refused_sources: Gauge,
+    ssh_waiting: Gauge,
+    ssh: OnceLock<Look>,
 }
 
 impl Metrics {
@@ -96,6 +122,11 @@ impl Metrics {
             failures: Family::default(),
             sleeps: Counter::default(),
             log_ins: Family::default(),
+            ssh_limits: Family::default(),
+            ssh_connections: Family::default(),
+            ssh_refused_sources: Gauge::default(),
+            ssh_waiting: Gauge::default(),
+            ssh: OnceLock::new(),
         }
     }
 
@@ -131,6 +162,25 @@ impl Metrics {
         registry.register("vm_start_failures", "Starts of VMs that failed", self.failures.clone());
         registry.register("vm_sleeps", "VMs that went to sleep", self.sleeps.clone());
         registry.register("log_ins", "Tries to get in", self.log_ins.clone());
+        let what = "How often a limit of the ssh gateway was reached";
+        registry.register("ssh_limits", what, self.ssh_limits.clone());
+        let what = "Connections to the ssh gateway, before and after their log-in";
+        registry.register("ssh_connections", what, self.ssh_connections.clone());
+        let what = "Sources that the ssh gateway refuses for what they did";
+        registry.register("ssh_refused_sources", what, self.ssh_refused_sources.clone());
+        let what = "What one side of ssh connections has sent and the other not taken";
+        bytes(registry, "ssh_waiting", what, &self.ssh_waiting);
+    }
+
+    fn measure_ssh(&self) {
+        let SshNow { logging_in, logged_in, refused_sources, waiting } =
+            self.ssh.get().map(|look| look()).unwrap_or_default();
+        let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for (state, count) in [("logging_in", logging_in), ("logged_in", logged_in)] {
+            self.ssh_connections.get_or_create(&State { state }).set(whole(count));
+        }
+        self.ssh_refused_sources.set(whole(refused_sources));
+        self.ssh_waiting.set(whole(waiting));
     }
 }
 
@@ -138,6 +188,16 @@ impl Control {
     /// Adds what control counts to a registry, under names that begin with nothing in particular.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.tools.metrics.register(registry);
+    }
+
+    /// Counts that a limit of the ssh gateway was reached. `limit` is a word of the program's.
+    pub fn count_ssh_limit(&self, limit: &'static str) {
+        self.tools.metrics.ssh_limits.get_or_create(&Reached { limit }).inc();
+    }
+
+    /// Takes a way to look how the ssh gateway is doing, to be used whenever metrics are read. The first one counts.
+    pub fn watch_ssh(&self, look: impl Fn() -> SshNow + Send + Sync + 'static) {
+        let _ = self.tools.metrics.ssh.set(Box::new(look));
     }
 
     /// Brings the numbers up to date that are a state and not a count. To be called before they are read.
@@ -163,5 +223,6 @@ impl Control {
         metrics.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         metrics.room.set(whole(room));
         metrics.taken.set(whole(taken));
+        metrics.measure_ssh();
     }
 }

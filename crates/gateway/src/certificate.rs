@@ -17,6 +17,7 @@ pub(crate) struct Identity {
     key: HostKey,
     names: Vec<String>,
     old_algorithms: bool,
+    tries: usize,
     changes: HostCaChanges,
 }
 
@@ -25,13 +26,14 @@ impl Identity {
         let names = std::iter::once(&settings.host).chain(&settings.other_names).cloned().collect();
         // From before the first certificate, so that no change is missed.
         let changes = control.host_ca_changes();
-        Self { control, key, names, old_algorithms: settings.old_algorithms, changes }
+        let (old_algorithms, tries) = (settings.old_algorithms, settings.limits.login_tries);
+        Self { control, key, names, old_algorithms, tries, changes }
     }
 
     /// What a connection that begins now is served with. Without a certificate the key has to do.
     pub(crate) fn config(&self) -> Arc<Config> {
         let certificate = self.control.gateway_certificate(&self.key.public_line(), &self.names);
-        Arc::new(ssh::config(&self.key, certificate.as_deref(), self.old_algorithms))
+        Arc::new(ssh::config(&self.key, certificate.as_deref(), self.old_algorithms, self.tries))
     }
 
     /// Keeps `configs` as it has to be, for ever.

@@ -26,7 +26,9 @@ const PREFACE: usize = 16 * 1024;
 /// `SSH_MSG_DISCONNECT` (RFC 4253, section 11.1).
 const DISCONNECT: u8 = 1;
 /// `SSH_DISCONNECT_SERVICE_NOT_AVAILABLE`
-const NOT_AVAILABLE: u32 = 7;
+pub(crate) const NOT_AVAILABLE: u32 = 7;
+/// `SSH_DISCONNECT_TOO_MANY_CONNECTIONS`
+pub(crate) const TOO_MANY_CONNECTIONS: u32 = 12;
 
 /// Whether this news means a wait for which an early identification is worth while. A wake is over before it is.
 pub(crate) fn is_long(progress: &Progress) -> bool {
@@ -51,13 +53,13 @@ pub(crate) fn sent(line: &str) -> Bytes {
 }
 
 /// The packet that ends a connection before its key exchange, as a server sends it.
-pub(crate) fn disconnect(why: &str) -> Bytes {
+pub(crate) fn disconnect(reason: u32, why: &str) -> Bytes {
     const BLOCK: usize = 8;
     const LEAST_PADDING: usize = 4;
     let text = in_ascii(why);
     let mut payload = BytesMut::new();
     payload.put_u8(DISCONNECT);
-    payload.put_u32(NOT_AVAILABLE);
+    payload.put_u32(reason);
     for string in [text.as_str(), ""] {
         payload.put_u32(string.len().try_into().unwrap_or(u32::MAX));
         payload.put_slice(string.as_bytes());
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_disconnect_is_a_packet_of_the_protocol() {
-        let packet = disconnect("vm-0…");
+        let packet = disconnect(NOT_AVAILABLE, "vm-0…");
         let want = b"\0\0\0\x1c\x07\x01\0\0\0\x07\0\0\0\x07vm-0...\0\0\0\0\0\0\0\0\0\0\0";
         assert_eq!(packet.as_ref(), want);
     }
@@ -277,7 +279,7 @@ mod tests {
 
         #[test]
         fn packets_are_whole_blocks(why in any::<String>()) {
-            let packet = disconnect(&why);
+            let packet = disconnect(TOO_MANY_CONNECTIONS, &why);
             let length = u32::from_be_bytes(packet[..4].try_into().expect("four")) as usize;
             prop_assert_eq!(length + 4, packet.len());
             prop_assert_eq!(packet.len() % 8, 0);

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!             ┌ admission ┐  ┌ ssh (russh lives here and nowhere else) ┐
-//!   client ──►│ accept    ├─►│ log-in, then one task a channel         │
+//!   client ──►│ penalties ├─►│ log-in, then one task a channel         │
 //!             └───────────┘  │   session ─ exec "nc HOST PORT" ┐       │   enter()    ┌─────────┐
 //!                            │   direct-tcpip HOST PORT ───────┴─ tunnel ├─ connect() ─►│ control │──► VM
 //!                            │   shell, other words ─ lobby ───────────┼─ acting() ──►└─────────┘
@@ -20,6 +20,7 @@
 //!
 //! docs/protocol.md lists every request and its fate.
 
+mod accounts;
 mod admission;
 mod backlog;
 mod certificate;
@@ -30,13 +31,17 @@ mod early;
 pub mod fuzzing;
 mod host_key;
 mod leash;
+mod limit;
 mod lobby;
 mod nc_words;
+mod pace;
+mod penalty;
 mod progress;
 mod refusal;
 mod server;
 mod session;
 mod settings;
+mod source;
 mod splice;
 mod ssh;
 mod text;
@@ -46,4 +51,4 @@ mod words;
 
 pub use host_key::{HostKey, HostKeyError};
 pub use server::Gateway;
-pub use settings::GatewaySettings;
+pub use settings::{GatewaySettings, Limits, Penalties};

@@ -109,9 +109,21 @@ impl Asked {
 
 /// Texts of messages that end or refuse something without a session of its own.
 pub(crate) mod words {
+    use std::time::Duration;
+
     /// A door that is full.
-    pub(crate) const TOO_MANY_STRANGERS: &str =
-        "Too many connections are logging in. Try again in a minute.\r\n";
+    pub(crate) const TOO_MANY_STRANGERS: &str = "Too many connections are logging in. Try again in a minute.";
+    /// An account with all the connections that it may have.
+    pub(crate) const TOO_MANY_CONNECTIONS: &str =
+        "This account has as many connections here as it may have. Close some and try again.";
+    /// The same with channels.
+    pub(crate) const TOO_MANY_CHANNELS_OF_ACCOUNT: &str =
+        "This account has as many channels open here as it may have. Close some and try again.";
+    /// A source that waits.
+    pub(crate) fn penalized(wait: Duration) -> String {
+        let seconds = wait.as_secs_f64().ceil();
+        format!("Too many connections from your address did not log in. Try again in {seconds} s.")
+    }
     /// A key or account that was removed, or a key that expired.
     pub(crate) const LOGIN_ENDED: &str = "The key of this connection was removed or has expired.";
     /// A server that stops.
@@ -133,8 +145,12 @@ pub(crate) mod words {
     /// looked at here.
     pub(crate) const OUT_OF_TIME: &str = "If you came with a certificate, its time is over or has not come.";
     /// As many keys failed as may.
-    pub(crate) const TOO_MANY_KEYS: &str = "None of the six keys that this client has tried is on an account here. \
-         Choose the right one in ~/.ssh/config: IdentityFile FILE and IdentitiesOnly yes.";
+    pub(crate) fn too_many_keys(tries: usize) -> String {
+        format!(
+            "None of the {tries} keys that this client has tried is on an account here. \
+             Choose the right one in ~/.ssh/config: IdentityFile FILE and IdentitiesOnly yes."
+        )
+    }
     /// A certificate was offered.
     pub(crate) const CERTIFICATE: &str = "This host does not take certificates. Offer the key itself.";
     /// SHA-1.

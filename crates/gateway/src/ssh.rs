@@ -15,7 +15,7 @@ mod login;
 
 pub(crate) use caller::Caller;
 pub(crate) use channel::{Gone, Incoming, OpenFailure, Opening, Reader, Writer};
-pub(crate) use config::config;
+pub(crate) use config::{IDENTIFICATION, config};
 pub(crate) use handler::{Client, Handler, Seat, Surroundings};
 pub(crate) use russh::{
     Disconnect, Error,

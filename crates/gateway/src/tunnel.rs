@@ -124,7 +124,7 @@ pub(crate) async fn by_forward(seat: Seat, opening: Opening, host: String, port:
 /// Ends the ssh behind a channel with a reason, before its key exchange.
 async fn turn_away(up: &mut Upstream, writer: &Writer, why: &str) {
     let saying = async {
-        if writer.data(early::disconnect(why)).await.is_ok() {
+        if writer.data(early::disconnect(early::NOT_AVAILABLE, why)).await.is_ok() {
             let _ = writer.eof().await;
         }
     };
@@ -240,7 +240,7 @@ fn why_cut(cut: &Cut, entry: &Entry) -> Option<String> {
     Some(match cut {
         Cut::ByClient => return None,
         Cut::ByVm => format!("{vm} ended the connection to port {port}."),
-        Cut::Overfull => "This client sends more than it was allowed to.".to_owned(),
+        Cut::Overfull => "This client sends more than it may, or than there is room for here.".to_owned(),
         Cut::Stalled => {
             format!("{vm} takes nothing on port {port}, and other tunnels of this connection wait for it.")
         }

@@ -195,6 +195,8 @@ fn spawn(
     let settings = GatewaySettings {
         other_names: other_names(&doors.ssh_addresses),
         old_algorithms: config.ssh.old_algorithms,
+        limits: config.ssh.limits.limits(),
+        penalties: config.ssh.penalties.penalties(),
         ..GatewaySettings::new(domains.gateway_host(), ssh_port)
     };
     tasks.spawn(Gateway::serve(Arc::clone(control), doors.ssh, doors.host_key, settings, stop.clone()));

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{
+    Problem,
+    ssh_limits::{SshLimits, SshPenalties},
+};
 
 /// The gateway's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,17 +17,27 @@ pub(crate) struct Ssh {
     pub(crate) listen: Vec<SocketAddr>,
     /// Whether clients that know only old algorithms get in.
     pub(crate) old_algorithms: bool,
+    pub(crate) limits: SshLimits,
+    pub(crate) penalties: SshPenalties,
 }
 
 impl Default for Ssh {
     fn default() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 2222))], old_algorithms: false }
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 2222))],
+            old_algorithms: false,
+            limits: SshLimits::default(),
+            penalties: SshPenalties::default(),
+        }
     }
 }
 
 impl Ssh {
     pub(super) fn problems(&self) -> Vec<Problem> {
-        listen_problems("ssh.listen", "127.0.0.1:2222", &self.listen)
+        let mut problems = listen_problems("ssh.listen", "127.0.0.1:2222", &self.listen);
+        problems.extend(self.limits.problems());
+        problems.extend(self.penalties.problems());
+        problems
     }
 }
 

@@ -65,7 +65,7 @@ fn unknown_keys_are_refused_with_their_path_line_and_a_hint() {
         ("app_domian = 'x'", "berth.toml, line 1: There is no key app_domian. Did you mean app_domain?"),
         (
             "team = 'ab'\n[ssh]\nlisten = []\nport = 2",
-            "berth.toml, line 4: There is no key ssh.port. The keys here are listen, old_algorithms.",
+            "berth.toml, line 4: There is no key ssh.port. The keys here are listen, old_algorithms, limits, penalties.",
         ),
         ("[http]\nlsiten = []", "berth.toml, line 2: There is no key http.lsiten. Did you mean http.listen?"),
         (

@@ -1,10 +1,12 @@
 //! What a VM has sent on a channel and its client has not taken yet.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-/// As much may wait. A VM that has sent more is not read until the client has taken some.
+use crate::backlog::{FLOOR, Flow};
+
+/// As much may wait, and less while all together have much that waits. A VM that has sent more is not read until the client has taken some.
 pub(super) const ROOM: usize = 1024 * 1024;
 /// What an item costs beside its bytes.
 const ITEM: usize = 64;
@@ -30,26 +32,47 @@ impl Item {
 }
 
 /// A queue of them, in order.
-#[derive(Default)]
 pub(super) struct Down {
+    flow: Arc<Flow>,
     items: VecDeque<Item>,
     cost: usize,
 }
 
 impl Down {
+    pub(super) fn new(flow: Arc<Flow>) -> Self {
+        Self { flow, items: VecDeque::new(), cost: 0 }
+    }
+
     pub(super) fn push(&mut self, item: Item) {
-        self.cost += item.cost();
+        self.resize(self.cost + item.cost());
         self.items.push_back(item);
     }
 
     pub(super) fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
-        self.cost -= item.cost();
+        self.resize(self.cost - item.cost());
         Some(item)
     }
 
+    /// Throws everything away.
+    pub(super) fn clear(&mut self) {
+        self.items = VecDeque::new();
+        self.resize(0);
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.cost >= ROOM
+        self.cost >= ROOM || (self.cost >= FLOOR && self.flow.is_tight())
+    }
+
+    fn resize(&mut self, cost: usize) {
+        self.flow.resized(self.cost, cost);
+        self.cost = cost;
+    }
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        self.resize(0);
     }
 }
 
@@ -57,9 +80,35 @@ impl Down {
 mod tests {
     use super::*;
 
+    use crate::{backlog::Pool, limit::Limit};
+
+    fn flow(room: usize) -> (Arc<Flow>, Arc<Pool>) {
+        let pool = |limit| Arc::new(Pool::new(room, limit));
+        let all = pool(Limit::Memory);
+        (Flow::new(room, pool(Limit::MemoryPerAccount), all.clone(), Arc::new(|_| {})), all)
+    }
+
+    #[test]
+    fn where_memory_is_short_less_waits() {
+        let (flow, all) = flow(ROOM);
+        let mut downs = [Down::new(flow.clone()), Down::new(flow)];
+        let data = || Item::Data(vec![0; FLOOR].into());
+        downs[0].push(data());
+        assert!(!downs[0].is_full());
+        while !downs[1].is_full() {
+            downs[1].push(data());
+        }
+        assert!(all.used() > ROOM / 2 && all.used() < ROOM, "{}", all.used());
+        assert!(downs[0].is_full());
+        downs[1].clear();
+        assert!(!downs[0].is_full());
+        drop(downs);
+        assert_eq!(all.used(), 0);
+    }
+
     #[test]
     fn things_of_no_bytes_fill_it_too() {
-        let mut down = Down::default();
+        let mut down = Down::new(flow(usize::MAX).0);
         let pushed = (0..).take_while(|_| {
             down.push(Item::Status(1));
             !down.is_full()

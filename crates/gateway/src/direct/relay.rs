@@ -239,6 +239,7 @@ impl State {
         place: &Place,
         has_status: bool,
     ) -> Self {
+        let down = Down::new(direct.client.flow.clone());
         let mut state = Self {
             backlog,
             ended,
@@ -246,7 +247,7 @@ impl State {
             end_told: false,
             work: VecDeque::new(),
             waiting: VecDeque::new(),
-            down: Down::default(),
+            down,
             end: if has_status { Told::NotYet } else { Told::AsItComes },
             closed: false,
             refused: None,
@@ -325,7 +326,7 @@ impl State {
     /// The client has closed the channel, and is told nothing more.
     fn client_left(&mut self) {
         self.left = true;
-        self.down = Down::default();
+        self.down.clear();
     }
 
     fn vm_says(&mut self, message: Option<Message>) {

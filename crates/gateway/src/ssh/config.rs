@@ -11,12 +11,12 @@ use russh::{
 
 use crate::{backlog::WINDOW, host_key::HostKey};
 
-/// Channels that one connection may have open: a ControlMaster with its sessions, a browser behind it.
-pub(crate) const MAX_CHANNELS: usize = 64;
+/// What this host says first (RFC 4253, 4.2).
+pub(crate) const IDENTIFICATION: &str = concat!("SSH-2.0-Berth_", env!("CARGO_PKG_VERSION"));
 
-/// Failed tries to log in: OpenSSH's own limit of six keys, the request without a method with which a client asks for
-/// the methods, and the one in which it is told why it was not let in.
-const MAX_FAILURES: usize = 8;
+/// Failed tries to log in beside those with a key: the request without a method with which a client asks for the methods,
+/// and the one in which it is told why it was not let in.
+const OTHER_TRIES: usize = 2;
 
 /// How long a client may be silent until it is asked whether it is there, and how often in vain. Together as long as
 /// TCP itself goes on trying (tcp_retries2), so that a laptop that was closed for some minutes is not cut off.
@@ -63,17 +63,18 @@ const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 const OLD_MACS: &[mac::Name] = &[mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// What russh is told for every connection. `certificate` is a line of a `-cert.pub` file, and is shown to
-/// clients that take one. `old` is for clients that know nothing better: see `GatewaySettings::old_algorithms`.
-pub(crate) fn config(host_key: &HostKey, certificate: Option<&str>, old: bool) -> Config {
+/// clients that take one. `old` is for clients that know nothing better: see `GatewaySettings::old_algorithms`. So many
+/// `tries` with keys may fail.
+pub(crate) fn config(host_key: &HostKey, certificate: Option<&str>, old: bool, tries: usize) -> Config {
     let (old_kex, old_macs) = if old { (OLD_KEX, OLD_MACS) } else { (&[][..], &[][..]) };
     let certificate = certificate.and_then(|line| Certificate::from_openssh(line).ok());
     Config {
-        server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-Berth_", env!("CARGO_PKG_VERSION")))),
+        server_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
         methods: methods(),
         // A second for each key of an agent is what people call slow; guessing keys needs no slowing down.
         auth_rejection_time: Duration::from_millis(10),
         auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: MAX_FAILURES,
+        max_auth_attempts: tries.saturating_add(OTHER_TRIES),
         keys: vec![host_key.private_key()],
         certificates: certificate.into_iter().collect(),
         window_size: WINDOW,

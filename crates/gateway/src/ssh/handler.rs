@@ -13,7 +13,7 @@ use std::{
 use berth_control::{Control, Login};
 use berth_vm_ssh::{Request, Window};
 use russh::{
-    Channel, ChannelId, Error, Pty,
+    Channel, ChannelId, Disconnect, Error, Pty,
     keys::Certificate,
     server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
 };
@@ -23,13 +23,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     caller::Caller,
     channel::{OpenFailure, Opening, refuse},
-    config::MAX_CHANNELS,
     login::{Door, reject},
 };
 use crate::{
-    backlog::Flow,
+    accounts::{Accounts, Member},
+    backlog::{Flow, Pool, WINDOW},
     direct::{self, Asker, Direct, Far, Spares},
     leash::Hand,
+    limit::{Limit, Notices, Tell},
     lobby,
     refusal::words,
     session,
@@ -52,6 +53,8 @@ pub(crate) struct Client {
     /// Keys that were refused before the right one.
     pub(crate) refused_keys: usize,
     pub(crate) flow: Arc<Flow>,
+    member: Member,
+    tell: Tell,
     channels: AtomicUsize,
     opened: AtomicUsize,
 }
@@ -60,14 +63,23 @@ impl Client {
     /// A place for one more channel.
     pub(crate) fn seat(self: &Arc<Self>) -> Result<Seat, OpenFailure> {
         if self.opened.load(Ordering::Relaxed) >= MAX_CHANNELS_EVER {
-            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS_EVER));
+            return Err(self.refused(Limit::ChannelsEver, words::TOO_MANY_CHANNELS_EVER));
         }
         let open = self.channels.fetch_add(1, Ordering::Relaxed);
+        let of_account = self.member.open_channel();
         let seat = Seat { client: self.clone(), is_first: self.opened.fetch_add(1, Ordering::Relaxed) == 0 };
-        if open >= MAX_CHANNELS {
-            return Err(OpenFailure::shortage(words::TOO_MANY_CHANNELS));
+        if open >= self.settings.limits.channels_per_connection {
+            return Err(self.refused(Limit::ChannelsPerConnection, words::TOO_MANY_CHANNELS));
+        }
+        if !of_account {
+            return Err(self.refused(Limit::ChannelsPerAccount, words::TOO_MANY_CHANNELS_OF_ACCOUNT));
         }
         Ok(seat)
+    }
+
+    fn refused(&self, limit: Limit, words: &str) -> OpenFailure {
+        (self.tell)(limit);
+        OpenFailure::shortage(words)
     }
 }
 
@@ -96,6 +108,7 @@ impl Deref for Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.channels.fetch_sub(1, Ordering::Relaxed);
+        self.member.close_channel();
     }
 }
 
@@ -106,6 +119,9 @@ pub(crate) struct Surroundings {
     pub(crate) from: IpAddr,
     pub(crate) hand: Hand,
     pub(crate) spares: Arc<Spares>,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) memory: Arc<Pool>,
+    pub(crate) notices: Arc<Notices>,
     /// Runs the tasks of channels.
     pub(crate) tasks: TaskTracker,
     /// Ends the tasks of channels. The handler cancels it when russh drops it.
@@ -116,7 +132,6 @@ pub(crate) struct Surroundings {
 pub(crate) struct Handler {
     around: Surroundings,
     door: Door,
-    flow: Arc<Flow>,
     client: Option<Arc<Client>>,
     logged_in: Option<oneshot::Sender<Login>>,
     /// Session channels that have had the one request that starts something (RFC 4254, 6.5).
@@ -140,9 +155,13 @@ impl Handler {
     pub(crate) fn new(around: Surroundings) -> (Self, oneshot::Receiver<Login>) {
         let (logged_in, told) = oneshot::channel();
         let handler = Self {
-            door: Door::new(around.control.clone(), around.from),
+            door: Door::new(
+                around.control.clone(),
+                around.from,
+                around.settings.limits.login_tries,
+                around.hand.clone(),
+            ),
             around,
-            flow: Arc::default(),
             client: None,
             logged_in: Some(logged_in),
             started: HashSet::new(),
@@ -183,6 +202,13 @@ impl Handler {
         answer(granted, channel, session)
     }
 
+    /// Whom to tell when this client reaches a limit.
+    fn teller(&self, login: &Login) -> Tell {
+        let (notices, from) = (self.around.notices.clone(), self.around.from);
+        let account = login.account().clone();
+        Arc::new(move |limit| notices.reached(limit, from, Some(account.as_str())))
+    }
+
     /// Asks the VM that the client is carried into; `None` where it is not.
     async fn ask(&self, channel: ChannelId, request: Request) -> Option<bool> {
         let asker = self.askers.get(&channel)?;
@@ -211,10 +237,12 @@ impl russh::server::Handler for Handler {
         _user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
+        self.around.hand.end_turn();
         Ok(self.door.offered(offer.public_key, offer.algorithm).await)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+        self.around.hand.end_turn();
         user.clone_into(&mut self.user);
         Ok(self.door.proven(key.public_key, key.algorithm).await)
     }
@@ -224,6 +252,7 @@ impl russh::server::Handler for Handler {
         user: &str,
         certificate: &Certificate,
     ) -> Result<Auth, Error> {
+        self.around.hand.end_turn();
         user.clone_into(&mut self.user);
         Ok(self.door.certificate(certificate).await)
     }
@@ -239,13 +268,24 @@ impl russh::server::Handler for Handler {
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
         let login = self.door.login().cloned().ok_or(Error::NotAuthenticated)?;
+        let tell = self.teller(&login);
+        let Some(member) = self.around.accounts.join(login.account()) else {
+            self.around.hand.reach(Limit::ConnectionsPerAccount);
+            tell(Limit::ConnectionsPerAccount);
+            return session.disconnect(Disconnect::TooManyConnections, words::TOO_MANY_CONNECTIONS, "");
+        };
+        let room = self.around.settings.limits.memory_per_connection;
+        let flow = Flow::new(room, member.memory(), self.around.memory.clone(), tell.clone());
+        self.around.hand.logged_in(tell.clone());
         let client = Arc::new(Client {
             control: self.around.control.clone(),
             settings: self.around.settings.clone(),
             login: login.clone(),
             program: lobby::Client::of(session.remote_sshid()),
             refused_keys: self.door.refused(),
-            flow: self.flow.clone(),
+            flow,
+            member,
+            tell,
             channels: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
         });
@@ -364,10 +404,27 @@ impl russh::server::Handler for Handler {
     /// The credit up to which channels are filled. A client that is kept short comes back for more at once, each time;
     /// holding its line makes that fifty times a second and not a hundred thousand.
     fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
-        if self.flow.is_choked() {
+        let Some(client) = &self.client else { return WINDOW };
+        if client.flow.is_choked() {
             self.around.hand.hold();
         }
-        self.flow.window()
+        client.flow.window()
+    }
+
+    async fn data(&mut self, _channel: ChannelId, _data: &[u8], _session: &mut Session) -> Result<(), Error> {
+        self.around.hand.carried();
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        _channel: ChannelId,
+        _code: u32,
+        _data: &[u8],
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.around.hand.carried();
+        Ok(())
     }
 
     async fn pty_request(

@@ -22,16 +22,21 @@ use russh::{
 use tracing::{debug, info};
 
 use super::config::methods;
-use crate::{refusal::words, text::in_ascii};
+use crate::{leash::Hand, limit::Limit, refusal::words, text::in_ascii};
 
-/// Keys that may fail, as OpenSSH's server has it (MaxAuthTries).
-const MAX_KEYS: usize = 6;
+/// Keys that are on an account here and may be offered: a question that costs its asker nothing, and whoever knows a
+/// public key can ask.
+const MAX_OFFERS: usize = 64;
 
 /// The log-in of one connection.
 pub(super) struct Door {
     control: Arc<Control>,
     from: IpAddr,
+    /// Keys that may fail.
+    tries: usize,
+    hand: Hand,
     login: Option<Login>,
+    offers: usize,
     failed: usize,
     /// Why the last key did not count, where that is said.
     why_not: Option<String>,
@@ -54,8 +59,19 @@ impl Drop for Door {
 }
 
 impl Door {
-    pub(super) fn new(control: Arc<Control>, from: IpAddr) -> Self {
-        Self { control, from, login: None, failed: 0, why_not: None, why_not_certificate: None, last: None }
+    pub(super) fn new(control: Arc<Control>, from: IpAddr, tries: usize, hand: Hand) -> Self {
+        Self {
+            control,
+            from,
+            tries,
+            hand,
+            login: None,
+            offers: 0,
+            failed: 0,
+            why_not: None,
+            why_not_certificate: None,
+            last: None,
+        }
     }
 
     /// Whose connection this is, once somebody has logged in.
@@ -72,11 +88,15 @@ impl Door {
     /// every key has to be signed with before it is known what it is.
     pub(super) async fn offered(&mut self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Auth {
         let key = self.looked_at(key, algorithm);
+        self.offers += 1;
+        if self.offers > MAX_OFFERS {
+            return self.refuse(None);
+        }
         match key {
             Ok(key) if !self.control.trusts_certificates() && !self.control.knows(&key).await => {
                 self.refuse(Some(self.control.unknown(&key).to_string()))
             }
-            Ok(_) if self.failed < MAX_KEYS => Auth::Accept,
+            Ok(_) if self.failed < self.tries => Auth::Accept,
             Ok(_) => self.refuse(None),
             Err(why) => self.refuse(Some(why)),
         }
@@ -155,11 +175,13 @@ impl Door {
     /// Refuses a key. After the last one that may fail, only the last words are left to be asked for.
     fn refuse(&mut self, why: Option<String>) -> Auth {
         self.failed += 1;
-        if self.failed < MAX_KEYS {
+        self.hand.refused();
+        if self.failed < self.tries {
             self.why_not = why;
             return reject();
         }
-        self.why_not = Some(words::TOO_MANY_KEYS.to_owned());
+        self.hand.reach(Limit::LoginTries);
+        self.why_not = Some(words::too_many_keys(self.tries));
         refused_but_for(MethodKind::KeyboardInteractive)
     }
 }
@@ -193,6 +215,8 @@ mod tests {
     use russh::keys::{HashAlg, PrivateKey};
     use std::net::Ipv4Addr;
 
+    const MAX_KEYS: usize = 6;
+
     async fn door_with(keys: &[&PrivateKey]) -> Door {
         let team = "koding".parse().unwrap();
         let store = Store::in_memory(&team).await.unwrap();
@@ -205,7 +229,7 @@ mod tests {
         for key in keys {
             control.add_keys(&alice, &key.public_key().to_openssh().unwrap(), None).await.unwrap();
         }
-        Door::new(control, Ipv4Addr::LOCALHOST.into())
+        Door::new(control, Ipv4Addr::LOCALHOST.into(), MAX_KEYS, Hand::default())
     }
 
     fn new_key(algorithm: Algorithm) -> PrivateKey {
@@ -265,7 +289,21 @@ mod tests {
         }
         let answer = door.offered(known.public_key(), &Algorithm::Ed25519).await;
         assert_eq!(answer, refused_but_for(MethodKind::KeyboardInteractive));
-        assert_eq!(told(&door.last_words(false)), words::TOO_MANY_KEYS);
+        assert_eq!(told(&door.last_words(false)), words::too_many_keys(MAX_KEYS));
+        assert_eq!(door.hand.reached(), Some(Limit::LoginTries));
+    }
+
+    #[tokio::test]
+    async fn a_known_key_cannot_be_asked_for_without_end() {
+        let known = new_key(Algorithm::Ed25519);
+        let mut door = door_with(&[&known]).await;
+        for _ in 0..MAX_OFFERS {
+            assert_eq!(door.offered(known.public_key(), &Algorithm::Ed25519).await, Auth::Accept);
+        }
+        for _ in 0..MAX_KEYS {
+            assert!(door.offered(known.public_key(), &Algorithm::Ed25519).await != Auth::Accept);
+        }
+        assert_eq!(door.hand.reached(), Some(Limit::LoginTries));
     }
 
     #[tokio::test]

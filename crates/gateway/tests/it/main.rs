@@ -14,6 +14,7 @@ mod recordings;
 mod refusals;
 mod sharing;
 mod sleep;
+mod told;
 mod trust;
 mod tunnels;
 mod world;

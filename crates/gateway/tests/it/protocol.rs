@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::world::{VM, World, account};
 
-struct Trusting;
+pub(crate) struct Trusting;
 
 impl client::Handler for Trusting {
     type Error = Error;
@@ -28,8 +28,12 @@ impl client::Handler for Trusting {
     }
 }
 
-async fn log_in(world: &World, user: &str) -> Handle<Trusting> {
-    let mut client = client::connect(Arc::default(), world.gateway, Trusting).await.unwrap();
+pub(crate) async fn log_in(world: &World, user: &str) -> Handle<Trusting> {
+    log_in_with(world, user, client::Config::default()).await
+}
+
+pub(crate) async fn log_in_with(world: &World, user: &str, config: client::Config) -> Handle<Trusting> {
+    let mut client = client::connect(Arc::new(config), world.gateway, Trusting).await.unwrap();
     let key = load_secret_key(world.ssh.file("id"), None).unwrap();
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
     assert!(client.authenticate_publickey(user, key).await.unwrap().success());

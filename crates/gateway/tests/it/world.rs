@@ -55,6 +55,7 @@ impl World {
         change: impl FnOnce(&mut Settings),
         change_limits: impl FnOnce(&mut GatewaySettings),
     ) -> Self {
+        crate::told::keep_the_log();
         let team = "koding".parse().unwrap();
         let (engine, store) = (FakeEngine::new(), Store::in_memory(&team).await.unwrap());
         engine.serve(8080, Service::echo());

@@ -19,7 +19,7 @@ use berth_engine::{
     About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
     Usage, VmSpec,
 };
-use berth_gateway::{Gateway, GatewaySettings, HostKey};
+use berth_gateway::{Gateway, GatewaySettings, HostKey, Limits};
 use berth_model::{Domains, VmId};
 use berth_store::Store;
 use tokio::{
@@ -51,7 +51,7 @@ pub(crate) async fn serve(dir: &Path) -> anyhow::Result<()> {
 
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let port = listener.local_addr()?.port();
-    let settings = GatewaySettings::new("ssh.berth.localhost", port);
+    let settings = settings_of(port);
     let host_key = HostKey::load_or_create(&dir.join("host_key"))?;
     let shutdown = CancellationToken::new();
     let serving = Gateway::serve(control, vec![listener], host_key, settings, shutdown.clone());
@@ -64,6 +64,17 @@ pub(crate) async fn serve(dir: &Path) -> anyhow::Result<()> {
         _ended = alone => {}
     }
     Ok(())
+}
+
+/// One account has all the connections, more than a member makes.
+fn settings_of(port: u16) -> GatewaySettings {
+    let settings = GatewaySettings::new("ssh.berth.localhost", port);
+    let limits = Limits {
+        connections_per_account: usize::MAX,
+        channels_per_account: usize::MAX,
+        ..settings.limits.clone()
+    };
+    GatewaySettings { limits, ..settings }
 }
 
 /// An engine whose VMs run as soon as they are wanted, and whose ports are the host's own.
