@@ -100,11 +100,16 @@ pub(crate) enum BenchCommand {
     Vm(BenchVmArgs),
     /// The ssh gateway beside OpenSSH's sshd as a jump host: connections, memory, throughput, round trips
     Gateway(BenchGatewayArgs),
-    /// The gateway that is measured
+    /// The sites of VMs beside nginx as a reverse proxy: requests, throughput, memory of WebSockets
+    Http(BenchHttpArgs),
+    /// The gateway and the website that are measured
     #[command(hide = true)]
     StandIn {
         /// A folder with the file key.pub
         dir: PathBuf,
+        /// The port whose site everybody may see
+        #[arg(long)]
+        site: Option<u16>,
     },
 }
 
@@ -129,6 +134,16 @@ pub(crate) enum BenchGatewayPart {
     RoundTrips,
     Throughput,
     Memory,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchHttpArgs {
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// A little of everything, to see that it works: the figures say nothing
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 #[derive(Debug, Args)]

@@ -70,7 +70,8 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Admin(command) => admin(&context, command),
         Command::Bench(BenchCommand::Vm(args)) => bench::vm(&context, &args),
         Command::Bench(BenchCommand::Gateway(args)) => bench::gateway(&context, &args),
-        Command::Bench(BenchCommand::StandIn { dir }) => bench::stand_in(&dir),
+        Command::Bench(BenchCommand::Http(args)) => bench::http(&context, &args),
+        Command::Bench(BenchCommand::StandIn { dir, site }) => bench::stand_in(&dir, site),
         Command::Restore(args) => copies::restore(&context, &args),
         Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),
     };

@@ -11,8 +11,12 @@
 mod client;
 mod figures;
 mod gateway;
+mod http;
 mod machine;
 mod processes;
+mod ratios;
+mod servers;
+mod stand_in;
 mod vm;
 mod world;
 
@@ -25,11 +29,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use tokio_util::task::TaskTracker;
 
-use self::world::World;
+use self::{ratios::Ratios, world::World};
 use super::Context;
 use crate::{
     admin::wire::{Failure, FailureKind},
-    cli::{BenchGatewayArgs, BenchVmArgs},
+    cli::{BenchGatewayArgs, BenchHttpArgs, BenchVmArgs},
     files,
     output::Table,
 };
@@ -57,25 +61,41 @@ pub(crate) fn vm(context: &Context<'_>, args: &BenchVmArgs) -> Result<(), Failur
 
 /// `berth bench gateway`
 pub(crate) fn gateway(context: &Context<'_>, args: &BenchGatewayArgs) -> Result<(), Failure> {
+    beside(context, async |dir, tasks| gateway::measure(context, dir, args, tasks).await)
+}
+
+/// Measures Berth beside a peer, in a folder of its own, and tells what came of it.
+fn beside(
+    context: &Context<'_>,
+    measure: impl AsyncFnOnce(&Path, &TaskTracker) -> anyhow::Result<Ratios>,
+) -> Result<(), Failure> {
     let machine = machine::describe(None);
     let ratios = run(async {
         let interrupted = interruption()?;
-        ensure!(geteuid().is_root(), "The memory of sshd is for root to see: run this as root");
+        ensure!(
+            geteuid().is_root(),
+            "The memory of other users’ processes is for root to see: run this as root"
+        );
         files::allow_many();
         let dir = tempfile::Builder::new().prefix("berth-bench.").tempdir()?;
         let tasks = TaskTracker::new();
         tokio::select! {
-            measured = gateway::measure(context, dir.path(), args, &tasks) => measured,
+            measured = measure(dir.path(), &tasks) => measured,
             () = interrupted => Err(anyhow::anyhow!("It was interrupted")),
         }
     })?;
     print(context, &machine, &ratios.json(), &ratios.table())
 }
 
+/// `berth bench http`
+pub(crate) fn http(context: &Context<'_>, args: &BenchHttpArgs) -> Result<(), Failure> {
+    beside(context, async |dir, tasks| http::measure(context, dir, args, tasks).await)
+}
+
 /// `berth bench stand-in`
-pub(crate) fn stand_in(dir: &Path) -> Result<(), Failure> {
+pub(crate) fn stand_in(dir: &Path, site: Option<u16>) -> Result<(), Failure> {
     files::allow_many();
-    run(gateway::stand_in(dir))
+    run(stand_in::serve(dir, site))
 }
 
 /// Runs it to its end on threads of its own.

@@ -1,6 +1,6 @@
 //! What works, and what is said, without a server.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, path::Path};
 
 use serde_json::json;
 
@@ -124,6 +124,34 @@ fn the_account_name_for_a_login() {
     assert_eq!(world.run("admin account name-for Lee.Olayvar").ok(), "lee-olayvar\n");
     assert_eq!(world.run("admin account name-for root").ok(), "dev\n");
     assert!(world.run("admin account name-for 1").refused().contains("No account name"));
+}
+
+#[test]
+fn sites_are_measured_beside_nginx() {
+    let world = World::new();
+    let is_root = rustix::process::geteuid().is_root();
+    // It is not among what tests need: its package starts a server on port 80.
+    if !is_root || !Path::new("/usr/sbin/nginx").exists() {
+        let told = world.run("bench http --quick").refused();
+        assert!(told.contains(if is_root { "in the package nginx-light" } else { "as root" }), "{told}");
+        return;
+    }
+    let figures = world.json("bench http --quick --runs 1");
+    let figures = figures.as_array().unwrap();
+    for metric in [
+        "requests, 200 clients",
+        "CPU of a request, 1 client",
+        "download",
+        "upload",
+        "memory of a WebSocket, of 10",
+    ] {
+        let found = figures.iter().find(|figure| figure["metric"] == metric);
+        let found = found.unwrap_or_else(|| panic!("no {metric} in {figures:#?}"));
+        assert!(
+            found["unit"].is_string() && found["berth"].is_number() && found["peer"].is_number(),
+            "{found}"
+        );
+    }
 }
 
 #[test]

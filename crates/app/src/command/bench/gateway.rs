@@ -10,8 +10,6 @@
 
 mod load;
 mod peer;
-mod ratios;
-mod stand_in;
 mod target;
 
 use std::{path::Path, time::Duration};
@@ -22,10 +20,12 @@ use tokio_util::task::TaskTracker;
 use self::{
     load::{Cipher, Tunnel},
     peer::Peer,
-    ratios::Whose,
     target::{HEARD, Target},
 };
-pub(crate) use self::{ratios::Ratios, stand_in::serve as stand_in};
+use super::{
+    ratios::{BOTH, Ratios, Whose, turns},
+    servers,
+};
 use crate::{
     cli::{BenchGatewayArgs, BenchGatewayPart as Part},
     command::Context,
@@ -79,11 +79,11 @@ pub(super) async fn measure(
     tasks: &TaskTracker,
 ) -> anyhow::Result<Ratios> {
     let extent = if args.quick { &QUICK } else { &WHOLE };
-    Peer::make_key(dir).await?;
+    servers::make_keys(dir).await?;
     let sshd = Peer::sshd(dir).await?;
     let berth = Peer::berth(dir).await?;
     let target = Target::open(tasks).await?;
-    let mut bench = Bench { berth, sshd, target, extent, runs: args.runs, ratios: Ratios::default() };
+    let mut bench = Bench { berth, sshd, target, extent, runs: args.runs, ratios: Ratios::with("SSHD") };
     let say = |what: &str| context.output.note(&format!("{what}…"));
     // The first time is not like the others.
     for peer in [&bench.sshd, &bench.berth] {
@@ -128,8 +128,6 @@ struct Bench<'a> {
     ratios: Ratios,
 }
 
-const BOTH: [Whose; 2] = [Whose::Peer, Whose::Berth];
-
 impl Bench<'_> {
     fn peer(&self, whose: Whose) -> &Peer {
         match whose {
@@ -138,9 +136,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Whose turn it is, in the order of all runs.
     fn turns(&self) -> impl Iterator<Item = Whose> + use<> {
-        (0..self.runs).flat_map(|_| BOTH)
+        turns(self.runs)
     }
 
     async fn connections(&mut self, clients: u32) -> anyhow::Result<()> {

@@ -1,25 +1,21 @@
 //! The two gateways that are measured: OpenSSH's sshd as a jump host, and Berth's.
 
-use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use russh::{client, keys::load_secret_key};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    net::TcpStream,
-    process::{Child, ChildStdin, Command},
-    time::{sleep, timeout},
-};
+use tokio::process::{Child, ChildStdin};
 
 use super::{
-    super::{client::program, processes::Tree},
+    super::{
+        client::program,
+        processes::Tree,
+        servers::{StandIn, free_address, until_it_listens},
+        stand_in,
+    },
     load::{Cipher, Way},
-    stand_in,
 };
 
-/// So long either may take until it listens.
-const LISTENS_WITHIN: Duration = Duration::from_secs(30);
-const GLANCE: Duration = Duration::from_millis(20);
 const SSHD: &str = "/usr/sbin/sshd";
 
 /// One of the two, which runs until this is dropped.
@@ -34,25 +30,6 @@ impl Peer {
     pub(super) fn tree(&self) -> anyhow::Result<Tree> {
         let pid = self.server.id().context("A gateway has ended")?;
         Ok(Tree::below(pid))
-    }
-
-    /// Makes the key with which both are logged in to.
-    pub(super) async fn make_key(dir: &Path) -> anyhow::Result<()> {
-        for name in ["key", "host_key"] {
-            let made = program("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(dir.join(name))
-                .output();
-            let made =
-                made.await.context("ssh-keygen cannot be started; it is in the package openssh-client")?;
-            ensure!(
-                made.status.success(),
-                "ssh-keygen fails: {}",
-                String::from_utf8_lossy(&made.stderr).trim()
-            );
-        }
-        fs::copy(dir.join("key.pub"), dir.join("authorized_keys"))?;
-        Ok(())
     }
 
     /// Starts sshd, with nothing that slows it down.
@@ -84,7 +61,7 @@ impl Peer {
         let mut command = program(SSHD);
         command.args(["-D", "-e", "-f"]).arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
         let mut server = command.spawn().context("sshd cannot be started")?;
-        until_it_listens(&mut server, address).await?;
+        until_it_listens("sshd", &mut server, address).await?;
         let user = program("id").arg("-un").output().await?;
         let user = String::from_utf8(user.stdout)?.trim().to_owned();
         let way = way(dir, address, user, "127.0.0.1")?;
@@ -93,17 +70,9 @@ impl Peer {
 
     /// Starts Berth's.
     pub(super) async fn berth(dir: &Path) -> anyhow::Result<Self> {
-        let own = std::env::current_exe().context("This program does not find itself")?;
-        let mut command: Command = program(own.to_str().context("This program's path is not text")?);
-        command.args(["bench", "stand-in"]).arg(dir).stdin(Stdio::piped()).stderr(Stdio::inherit());
-        let mut server = command.spawn().context("A gateway cannot be started")?;
-        let input = server.stdin.take();
-        let output = server.stdout.take().context("It has no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let port = timeout(LISTENS_WITHIN, lines.next_line()).await??.context("The gateway has ended")?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port.parse()?));
-        let way = way(dir, address, stand_in::ACCOUNT.into(), stand_in::HOST)?;
-        Ok(Self { way, server, _input: input })
+        let StandIn { server, ssh, input, .. } = StandIn::start(dir, None).await?;
+        let way = way(dir, ssh, stand_in::ACCOUNT.into(), stand_in::HOST)?;
+        Ok(Self { way, server, _input: Some(input) })
     }
 }
 
@@ -111,24 +80,6 @@ fn way(dir: &Path, address: SocketAddr, user: String, host: &'static str) -> any
     let key_file = dir.join("key");
     let key = Arc::new(load_secret_key(&key_file, None)?);
     Ok(Way { address, user, host, key, key_file, config: Cipher::Aes128Gcm.config() })
-}
-
-fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    Ok(listener.local_addr()?)
-}
-
-async fn until_it_listens(server: &mut Child, address: SocketAddr) -> anyhow::Result<()> {
-    let listening = async {
-        while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = server.try_wait()? {
-                bail!("sshd has ended at once, with {status}");
-            }
-            sleep(GLANCE).await;
-        }
-        Ok(())
-    };
-    timeout(LISTENS_WITHIN, listening).await.context("sshd does not listen")?
 }
 
 impl Cipher {

@@ -1,4 +1,4 @@
-//! Berth's gateway as `berth serve` runs it, with a store on disk, before VMs that are ports of the loopback.
+//! Berth's gateway and website as `berth serve` runs them, with a store on disk, before VMs that are ports of the loopback.
 //!
 //! A process of its own, so that what it takes can be told from what its clients take.
 
@@ -14,14 +14,15 @@ use std::{
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use berth_control::{Control, Settings};
+use berth_control::{Actor, Control, Settings};
 use berth_engine::{
     About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
     Usage, VmSpec,
 };
 use berth_gateway::{Gateway, GatewaySettings, HostKey, Limits};
 use berth_model::{Domains, VmId};
-use berth_store::Store;
+use berth_store::{PortAccess, Store};
+use berth_web::Site;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::spawn_blocking,
@@ -33,8 +34,9 @@ pub(super) const ACCOUNT: &str = "bench";
 /// Their VM, by the name that they would type.
 pub(super) const HOST: &str = "vm-0.bench.main.vm.localhost";
 
-/// Serves until its input ends. Prints its port when it listens. `dir` has the file `key.pub`, and is filled.
-pub(crate) async fn serve(dir: &Path) -> anyhow::Result<()> {
+/// Serves until its input ends. Prints the ports of its gateway and of its website when it listens. `dir` has the file
+/// `key.pub`, and is filled. Everybody may see the site of port `site`.
+pub(super) async fn serve(dir: &Path, site: Option<u16>) -> anyhow::Result<()> {
     let team = "main".parse()?;
     let store = Store::open(&dir.join("berth.db"), &team).await?;
     let domains = Domains::new("berth.localhost", "vm.localhost", team)?;
@@ -47,20 +49,34 @@ pub(crate) async fn serve(dir: &Path) -> anyhow::Result<()> {
     let key = std::fs::read_to_string(dir.join("key.pub")).context("There is no key.pub")?;
     control.add_keys(&account, &key, None).await?;
     let (progress, _nobody) = tokio::sync::mpsc::channel(1);
-    control.start_vm(&HOST.trim_end_matches(".vm.localhost").parse()?, progress).await?;
+    let vm = HOST.trim_end_matches(".vm.localhost").parse()?;
+    control.start_vm(&vm, progress).await?;
+    if let Some(port) = site {
+        control.acting(Actor::host()).set_port(&vm, port, Some(PortAccess::Public)).await?;
+    }
 
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let port = listener.local_addr()?.port();
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (listener, http) = (TcpListener::bind(loopback).await?, TcpListener::bind(loopback).await?);
+    let (port, http_port) = (listener.local_addr()?.port(), http.local_addr()?.port());
     let settings = settings_of(port);
     let host_key = HostKey::load_or_create(&dir.join("host_key"))?;
     let shutdown = CancellationToken::new();
+    let website = Site {
+        domains: control.settings().domains.clone(),
+        ssh_port: port,
+        gateway_fingerprint: String::new(),
+        metrics_on_loopback: false,
+    };
+    let website = berth_web::website(website, Arc::clone(&control), shutdown.clone());
+    let website = berth_web::serve(http, website, shutdown.clone());
     let serving = Gateway::serve(control, vec![listener], host_key, settings, shutdown.clone());
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{port}")?;
+    writeln!(stdout, "{port} {http_port}")?;
     stdout.flush()?;
     let alone = spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     tokio::select! {
         () = serving => {}
+        () = website => {}
         _ended = alone => {}
     }
     Ok(())

@@ -1,12 +1,16 @@
-//! What was measured of both gateways, side by side.
+//! What was measured of Berth and of a peer, side by side.
 
 use serde::Serialize;
 
 use crate::output::Table;
 
 /// Everything that was measured, in the order in which it is told.
-#[derive(Debug, Default)]
-pub(crate) struct Ratios(Vec<Pair>);
+#[derive(Debug)]
+pub(crate) struct Ratios {
+    /// What the peer is called.
+    peer: &'static str,
+    pairs: Vec<Pair>,
+}
 
 /// The runs of one metric.
 #[derive(Debug)]
@@ -24,6 +28,14 @@ pub(super) enum Whose {
     Peer,
 }
 
+/// One after the other, the peer first.
+pub(super) const BOTH: [Whose; 2] = [Whose::Peer, Whose::Berth];
+
+/// Whose turn it is, in the order of so many runs of both.
+pub(super) fn turns(runs: u32) -> impl Iterator<Item = Whose> {
+    (0..runs).flat_map(|_| BOTH)
+}
+
 /// One line of the result: medians, and Berth's divided by the peer's.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Ratio {
@@ -35,13 +47,17 @@ pub(crate) struct Ratio {
 }
 
 impl Ratios {
+    pub(super) fn with(peer: &'static str) -> Self {
+        Self { peer, pairs: vec![] }
+    }
+
     /// Adds one run.
     pub(super) fn add(&mut self, metric: &str, unit: &'static str, whose: Whose, value: f64) {
-        let at = self.0.iter().position(|pair| pair.metric == metric).unwrap_or_else(|| {
-            self.0.push(Pair { metric: metric.to_owned(), unit, berth: vec![], peer: vec![] });
-            self.0.len() - 1
+        let at = self.pairs.iter().position(|pair| pair.metric == metric).unwrap_or_else(|| {
+            self.pairs.push(Pair { metric: metric.to_owned(), unit, berth: vec![], peer: vec![] });
+            self.pairs.len() - 1
         });
-        let Some(pair) = self.0.get_mut(at) else { return };
+        let Some(pair) = self.pairs.get_mut(at) else { return };
         match whose {
             Whose::Berth => pair.berth.push(value),
             Whose::Peer => pair.peer.push(value),
@@ -50,12 +66,12 @@ impl Ratios {
 
     /// For programs.
     pub(crate) fn json(&self) -> Vec<Ratio> {
-        self.0.iter().map(Pair::ratio).collect()
+        self.pairs.iter().map(Pair::ratio).collect()
     }
 
     /// For people.
     pub(crate) fn table(&self) -> Table {
-        let mut table = Table::new(["", "BERTH", "SSHD", "RATIO"]);
+        let mut table = Table::new(["", "BERTH", self.peer, "RATIO"]);
         for Ratio { metric, unit, berth, peer, ratio } in self.json() {
             let value = |value: Option<f64>| {
                 value.map_or_else(String::new, |value| format!("{} {unit}", short(value)))
@@ -101,7 +117,7 @@ mod tests {
 
     #[test]
     fn medians_side_by_side() {
-        let mut ratios = Ratios::default();
+        let mut ratios = Ratios::with("SSHD");
         for (whose, values) in [(Whose::Peer, [2.0, 100.0, 4.0]), (Whose::Berth, [1.0, 9.0, 3.0])] {
             for value in values {
                 ratios.add("round trip", "µs", whose, value);

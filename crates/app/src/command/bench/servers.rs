@@ -1,0 +1,82 @@
+//! Servers that are measured beside each other, each a process of its own: started, and waited for.
+
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+    process::{Child, ChildStdin, Command},
+    time::{sleep, timeout},
+};
+
+use super::client::program;
+
+/// So long one may take until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Berth's ways in, in a process of their own: see `stand_in.rs`. It ends when its input is closed.
+pub(super) struct StandIn {
+    pub(super) server: Child,
+    pub(super) input: ChildStdin,
+    pub(super) ssh: SocketAddr,
+    pub(super) http: SocketAddr,
+}
+
+impl StandIn {
+    /// Starts it. `dir` has the keys. Everybody may see the site of port `site`.
+    pub(super) async fn start(dir: &Path, site: Option<u16>) -> anyhow::Result<Self> {
+        let own = std::env::current_exe().context("This program does not find itself")?;
+        let mut command: Command = program(own.to_str().context("This program's path is not text")?);
+        command.args(["bench", "stand-in"]).arg(dir).stdin(Stdio::piped()).stderr(Stdio::inherit());
+        if let Some(port) = site {
+            command.arg(format!("--site={port}"));
+        }
+        let mut server = command.spawn().context("Berth cannot be started")?;
+        let input = server.stdin.take().context("It has no input")?;
+        let output = server.stdout.take().context("It has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let ports = timeout(LISTENS_WITHIN, lines.next_line()).await??.context("Berth has ended")?;
+        let (ssh, http) = ports.split_once(' ').context("It does not say where it listens")?;
+        let at = |port: &str| Ok::<_, std::num::ParseIntError>(([127, 0, 0, 1], port.parse()?).into());
+        Ok(Self { server, input, ssh: at(ssh)?, http: at(http)? })
+    }
+}
+
+/// Makes the keys of a member and of a host.
+pub(super) async fn make_keys(dir: &Path) -> anyhow::Result<()> {
+    for name in ["key", "host_key"] {
+        let made =
+            program("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join(name)).output();
+        let made = made.await.context("ssh-keygen cannot be started; it is in the package openssh-client")?;
+        let said = String::from_utf8_lossy(&made.stderr);
+        ensure!(made.status.success(), "ssh-keygen fails: {}", said.trim());
+    }
+    fs::copy(dir.join("key.pub"), dir.join("authorized_keys"))?;
+    Ok(())
+}
+
+/// An address on the loopback where nobody listens in this moment.
+pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok(listener.local_addr()?)
+}
+
+/// Waits until a server listens.
+pub(super) async fn until_it_listens(
+    name: &str,
+    server: &mut Child,
+    address: SocketAddr,
+) -> anyhow::Result<()> {
+    let listening = async {
+        while TcpStream::connect(address).await.is_err() {
+            if let Some(status) = server.try_wait()? {
+                bail!("{name} has ended at once, with {status}");
+            }
+            sleep(GLANCE).await;
+        }
+        Ok(())
+    };
+    timeout(LISTENS_WITHIN, listening).await.with_context(|| format!("{name} does not listen"))?
+}
