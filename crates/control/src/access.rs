@@ -26,6 +26,7 @@ use crate::{
     stage::Stage,
 };
 
+pub use self::log_in::KnownKey;
 use self::proof::Shared;
 pub(crate) use self::proof::expiry;
 pub use self::proof::{Entry, Login, SiteEntry};

@@ -89,7 +89,7 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-pub use access::{Entry, Login, SiteEntry};
+pub use access::{Entry, KnownKey, Login, SiteEntry};
 pub use accounts::AccountInfo;
 pub use acting::Acting;
 pub use acting_accounts::{InvitationInfo, LinkFor};

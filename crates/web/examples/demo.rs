@@ -189,7 +189,7 @@ impl Demo {
         let line = key.to_openssh()?;
         self.control.add_keys(&"alice".parse()?, &line, None).await?;
         let added = berth_model::parse_pasted(&line)?.remove(0)?;
-        let login = self.control.log_in(&added.key, [192, 0, 2, 44].into()).await?;
+        let login = self.control.log_in(&added.key, None, [192, 0, 2, 44].into()).await?;
         let entry = self.control.enter(&login, "vm-0.alice.koding.kd.io", 22).await?;
         Ok(self.control.connect(&entry, mpsc::channel(1).0).await?)
     }

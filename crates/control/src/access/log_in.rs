@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use berth_model::{AccountName, NotPermitted, PublicKey};
-use berth_store::{AuditEntry, AuditKind, KeyId};
+use berth_store::{AuditEntry, AuditKind, KeyId, KeyRow};
 use ssh_key::{Certificate, HashAlg};
 use time::OffsetDateTime;
 use tracing::error;
@@ -14,37 +14,54 @@ use crate::{
     certificate::{self, CertificateError, Permits},
     error::LoginError,
     metrics::Door,
+    revocation::Revocation,
 };
 
+/// What was found of a key that a client has offered: it is on an account. Proves nothing.
+#[derive(Debug, Clone)]
+pub struct KnownKey {
+    row: KeyRow,
+    /// From before the look into the store: a removal after that look ends it.
+    revocation: Revocation,
+}
+
 impl Control {
-    /// Whether `key` is on any account. Says nothing of whose it is, proves nothing, and writes nothing down: it is for
-    /// a client that asks which of its keys to sign with (RFC 4252, section 7).
+    /// What is known of `key`; `None` where it is on no account. For a client that asks which of its keys to sign with
+    /// (RFC 4252, section 7); writes nothing down.
     ///
-    /// A store that fails counts as yes: the client signs, and [`Control::log_in`] tells what is wrong.
-    pub async fn knows(&self, key: &PublicKey) -> bool {
-        match self.store.key_by_fingerprint(&key.fingerprint()).await {
-            Ok(row) => row.is_some_and(|row| row.key == *key),
-            Err(_) => true,
-        }
+    /// # Errors
+    /// The store fails.
+    pub async fn knows(&self, key: &PublicKey) -> Result<Option<KnownKey>, LoginError> {
+        let fingerprint = key.fingerprint();
+        let revocation = self.revocations.of(&fingerprint);
+        let row = self.store.key_by_fingerprint(&fingerprint).await.map_err(|cause| {
+            error!(error = %cause, "the store failed");
+            LoginError::Unavailable
+        })?;
+        Ok(row.filter(|row| row.key == *key).map(|row| KnownKey { row, revocation }))
     }
 
-    /// Lets the holder of `key` in. To be called only after the signature has been verified.
+    /// Lets the holder of `key` in. To be called only after the signature has been verified. With what was found when it
+    /// was offered, the store is not asked once more.
     ///
     /// Has it written down when and from where the key was used. A key that is removed at the same moment is either refused
     /// or ends the login: there is no gap.
     ///
     /// # Errors
     /// The key is nobody's, has expired or may not be used from `from`; or the store fails.
-    pub async fn log_in(&self, key: &PublicKey, from: IpAddr) -> Result<Login, LoginError> {
+    pub async fn log_in(
+        &self,
+        key: &PublicKey,
+        known: Option<KnownKey>,
+        from: IpAddr,
+    ) -> Result<Login, LoginError> {
         let website = || self.settings.website.clone();
-        let fingerprint = key.fingerprint();
-        // Before the look into the store: a removal after that look finds this revocation and ends it.
-        let revocation = self.revocations.of(&fingerprint);
-        let row = self.store.key_by_fingerprint(&fingerprint).await.map_err(|cause| {
-            error!(error = %cause, "the store failed");
-            LoginError::Unavailable
-        })?;
-        let Some(row) = row.filter(|row| row.key == *key) else {
+        let counts = |known: &KnownKey| known.row.key == *key && !known.revocation.is_revoked();
+        let known = match known.filter(counts) {
+            Some(known) => Some(known),
+            None => self.knows(key).await?,
+        };
+        let Some(KnownKey { row, revocation }) = known else {
             self.tools.metrics.tried(Door::Ssh, false);
             return Err(self.unknown(key));
         };
@@ -59,7 +76,7 @@ impl Control {
         )?;
         let login = Login {
             account: row.account,
-            fingerprint,
+            fingerprint: row.fingerprint,
             from,
             expires: row.options.expires,
             revocation,

@@ -16,7 +16,7 @@ async fn a_key_lets_its_account_in_and_no_other_key_does() {
     assert_eq!(login.account(), &account("alice"));
 
     let stranger = new_key();
-    let refused = world.control.log_in(&stranger, HOME).await.unwrap_err();
+    let refused = world.control.log_in(&stranger, None, HOME).await.unwrap_err();
     let text = refused.to_string();
     assert!(
         text.contains("https://koding.com/account/keys")
@@ -40,9 +40,9 @@ async fn the_options_of_a_key_are_honoured() {
     let (world, ..) = World::new().await;
     let (elsewhere, old) = (new_key(), new_key());
     world.add_key("alice", &format!("from=\"198.51.100.0/24\" {}", elsewhere.to_openssh())).await;
-    let refused = world.control.log_in(&elsewhere, HOME).await.unwrap_err();
+    let refused = world.control.log_in(&elsewhere, None, HOME).await.unwrap_err();
     assert!(matches!(refused, LoginError::WrongAddress { .. }));
-    assert!(world.control.log_in(&elsewhere, "198.51.100.7".parse().unwrap()).await.is_ok());
+    assert!(world.control.log_in(&elsewhere, None, "198.51.100.7".parse().unwrap()).await.is_ok());
 
     // One that is over when it is pasted is refused there, one that ends later is refused here.
     let line = format!("expiry-time=\"20200101Z\" {}", old.to_openssh());
@@ -56,7 +56,7 @@ async fn the_options_of_a_key_are_honoured() {
         label: None,
     };
     world.store.add_key(&account("alice"), &expired, time::OffsetDateTime::UNIX_EPOCH).await.unwrap();
-    let refused = world.control.log_in(&old, HOME).await.unwrap_err();
+    let refused = world.control.log_in(&old, None, HOME).await.unwrap_err();
     assert!(matches!(refused, LoginError::Expired { .. }), "{refused:?}");
 }
 
@@ -72,11 +72,27 @@ async fn a_login_ends_with_its_key_and_with_its_account() {
     world.control.remove_key(&account("alice"), &alices.fingerprint().to_string()).await.unwrap();
     alice.ended().await;
     assert!(still(bob.clone()).await);
-    assert!(world.control.log_in(&alices, HOME).await.is_err());
+    assert!(world.control.log_in(&alices, None, HOME).await.is_err());
 
     world.control.remove_account(&account("bob")).await.unwrap();
     bob.ended().await;
-    assert!(world.control.log_in(&bobs, HOME).await.is_err());
+    assert!(world.control.log_in(&bobs, None, HOME).await.is_err());
+}
+
+#[tokio::test]
+async fn a_key_that_was_offered_before_it_was_taken_away_lets_nobody_in() {
+    let (world, alices, bobs) = World::new().await;
+    let known = async |key| world.control.knows(key).await.unwrap();
+    let (alice, bob) = (known(&alices).await, known(&bobs).await);
+    assert!(alice.is_some() && bob.is_some());
+    let by_anothers = world.control.log_in(&alices, bob.clone(), HOME).await.unwrap();
+    assert_eq!(by_anothers.account(), &account("alice"), "what was found is of another key");
+    world.control.remove_key(&account("alice"), &alices.fingerprint().to_string()).await.unwrap();
+    world.control.acting(Actor::host()).block_account(&account("bob")).await.unwrap();
+    for (key, known) in [(&alices, alice), (&bobs, bob)] {
+        let refused = world.control.log_in(key, known, HOME).await.unwrap_err();
+        assert!(matches!(refused, LoginError::UnknownKey { .. }), "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -184,7 +200,7 @@ proptest! {
             let allowed = async || {
                 let mut allowed = vec![];
                 for key in [&alices, &bobs] {
-                    allowed.push(match world.control.log_in(key, HOME).await {
+                    allowed.push(match world.control.log_in(key, None, HOME).await {
                         Ok(login) => world.control.enter(&login, &host, port).await.is_ok(),
                         Err(_) => false,
                     });

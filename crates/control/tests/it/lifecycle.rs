@@ -240,7 +240,7 @@ async fn an_account_goes_with_its_vms_and_its_name_stays() {
     let id = world.id(ALICES).await;
     world.control.remove_account(&account("alice")).await.unwrap();
     assert_eq!(world.engine.observe(&id).await.unwrap(), Observed::Missing);
-    assert!(world.control.log_in(&alices, crate::world::HOME).await.is_err());
+    assert!(world.control.log_in(&alices, None, crate::world::HOME).await.is_err());
     let refused = world.control.add_account(&account("alice")).await.unwrap_err();
     assert!(refused.to_string().contains("names never change hands"), "{refused}");
     assert_eq!(world.control.accounts().await.unwrap().len(), 1);

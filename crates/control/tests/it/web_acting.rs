@@ -202,11 +202,11 @@ async fn a_blocked_account_is_out_at_once_and_its_vms_sleep() {
     until("it falls asleep", async || status(&world, BOBS).await == Status::Asleep).await;
 
     let stranger = new_key();
-    let unknown = world.control.log_in(&stranger, crate::world::HOME).await.unwrap_err().to_string();
-    let refused = world.control.log_in(&bobs, crate::world::HOME).await.unwrap_err().to_string();
+    let unknown = world.control.log_in(&stranger, None, crate::world::HOME).await.unwrap_err().to_string();
+    let refused = world.control.log_in(&bobs, None, crate::world::HOME).await.unwrap_err().to_string();
     let same = unknown.replace(&stranger.fingerprint().to_string(), &bobs.fingerprint().to_string());
     assert_eq!(refused, same, "as if it were on no account");
-    assert!(!world.control.knows(&bobs).await);
+    assert!(world.control.knows(&bobs).await.unwrap().is_none());
     assert!(matches!(world.try_password("bob", PASSWORD).await, Err(WebError::Refused)));
     assert!(world.control.look_at_link(&link, crate::web::client(crate::world::HOME)).await.is_err());
 

@@ -96,7 +96,7 @@ impl World {
     }
 
     pub(crate) async fn log_in(&self, key: &PublicKey) -> Login {
-        self.control.log_in(key, HOME).await.unwrap()
+        self.control.log_in(key, None, HOME).await.unwrap()
     }
 
     pub(crate) async fn entry(&self, key: &PublicKey, host: &str) -> Entry {

@@ -12,7 +12,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use berth_control::{Control, Login, LoginError};
+use berth_control::{Control, KnownKey, Login, LoginError};
 use berth_model::{Fingerprint, PublicKey};
 use russh::{
     MethodKind, MethodSet,
@@ -37,6 +37,8 @@ pub(super) struct Door {
     hand: Hand,
     login: Option<Login>,
     offers: usize,
+    /// The key that was offered last, where it counts.
+    known: Option<KnownKey>,
     failed: usize,
     /// Why the last key did not count, where that is said.
     why_not: Option<String>,
@@ -66,6 +68,7 @@ impl Door {
             tries,
             hand,
             login: None,
+            known: None,
             offers: 0,
             failed: 0,
             why_not: None,
@@ -93,12 +96,23 @@ impl Door {
             return self.refuse(None);
         }
         match key {
-            Ok(key) if !self.control.trusts_certificates() && !self.control.knows(&key).await => {
+            Ok(key) if !self.control.trusts_certificates() && !self.is_known(&key).await => {
                 self.refuse(Some(self.control.unknown(&key).to_string()))
             }
             Ok(_) if self.failed < self.tries => Auth::Accept,
             Ok(_) => self.refuse(None),
             Err(why) => self.refuse(Some(why)),
+        }
+    }
+
+    /// A store that fails counts as yes: the client signs, and is told what is wrong.
+    async fn is_known(&mut self, key: &PublicKey) -> bool {
+        match self.control.knows(key).await {
+            Ok(known) => {
+                self.known = known;
+                self.known.is_some()
+            }
+            Err(_) => true,
         }
     }
 
@@ -108,7 +122,7 @@ impl Door {
             Ok(key) => key,
             Err(why) => return self.refuse(Some(why)),
         };
-        match self.control.log_in(&key, self.from).await {
+        match self.control.log_in(&key, self.known.take(), self.from).await {
             Ok(login) => {
                 info!(account = %login.account(), key = %login.fingerprint(), from = %self.from, "logged in");
                 self.login = Some(login);

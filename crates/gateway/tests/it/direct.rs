@@ -291,7 +291,7 @@ async fn a_vm_that_does_not_come_up_or_is_another_says_why() {
         }),
     );
     let done = inside.ssh(&["gateway", "run"], b"").await;
-    assert_eq!(done.status, Some(69));
+    assert_eq!(done.status, Some(69), "{}", done.stderr);
     assert!(done.stderr.starts_with("What answers in this VM has another ssh host key"), "{}", done.stderr);
     assert_eq!(stranger.seen(), [""; 0]);
 
@@ -299,7 +299,7 @@ async fn a_vm_that_does_not_come_up_or_is_another_says_why() {
     let reason = "its disk is full".to_owned();
     inside.world.engine.fail(Verb::Start, Some(berth_engine::EngineError::StartFailed { reason }));
     let done = inside.ssh(&["gateway", "run"], b"").await;
-    assert_eq!(done.status, Some(69));
+    assert_eq!(done.status, Some(69), "{}", done.stderr);
     assert!(done.stderr.contains("\nvm-0 could not start: its disk is full."), "{}", done.stderr);
 }
 

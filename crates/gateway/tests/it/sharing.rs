@@ -23,7 +23,7 @@ async fn shared() -> World {
     host.share_vm(&his(), &account("alice"), ShareTerms::default()).await.unwrap();
     let key = std::fs::read_to_string(world.ssh.file("id.pub")).unwrap();
     let key = PublicKey::from_openssh(key.trim()).unwrap();
-    let alice = world.control.log_in(&key, [127, 0, 0, 1].into()).await.unwrap();
+    let alice = world.control.log_in(&key, None, [127, 0, 0, 1].into()).await.unwrap();
     world.control.acting(alice.actor()).accept_share(&his()).await.unwrap();
     world
 }
@@ -103,7 +103,7 @@ async fn a_guest_is_carried_in_as_themselves_and_out_at_once() {
     let host = world.control.acting(Actor::host());
     host.share_vm(&hers, &account("bob"), ShareTerms::default()).await.unwrap();
     let key = PublicKey::from_openssh(key.trim()).unwrap();
-    let bob = world.control.log_in(&key, [127, 0, 0, 1].into()).await.unwrap();
+    let bob = world.control.log_in(&key, None, [127, 0, 0, 1].into()).await.unwrap();
     world.control.acting(bob.actor()).accept_share(&hers).await.unwrap();
     let (id, engine) = (world.vm_id().await, world.engine.clone());
     let host_key = engine.guest(&id).unwrap().host_key;

@@ -68,7 +68,7 @@ async fn what_changes_is_sent_where_it_belongs() {
     world.control.add_keys(&account("alice"), &line, None).await.unwrap();
     assert!(next(&mut keys).await.unwrap().contains("first connection with desk"));
     let added = berth_model::parse_pasted(&line).unwrap().remove(0).unwrap();
-    world.control.log_in(&added.key, [192, 0, 2, 9].into()).await.unwrap();
+    world.control.log_in(&added.key, None, [192, 0, 2, 9].into()).await.unwrap();
     let used = next(&mut keys).await.unwrap();
     assert!(used.contains("It works") && used.contains("192.0.2.9"), "{used}");
 }

@@ -63,7 +63,7 @@ async fn who_is_connected_is_shown() {
     let line = key("desk");
     world.control.add_keys(&account("bob"), &line, None).await.unwrap();
     let added = berth_model::parse_pasted(&line).unwrap().remove(0).unwrap();
-    let login = world.control.log_in(&added.key, [192, 0, 2, 9].into()).await.unwrap();
+    let login = world.control.log_in(&added.key, None, [192, 0, 2, 9].into()).await.unwrap();
     let entry = world.control.enter(&login, "bob.kd.io", 22).await.unwrap();
     let stream = world.control.connect(&entry, tokio::sync::mpsc::channel(1).0).await.unwrap();
     let page = alice.get("/ops/connections?q=192.0.2.9").await.body;
