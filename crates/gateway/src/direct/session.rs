@@ -90,13 +90,13 @@ pub(crate) async fn by_session(direct: Arc<Direct>, seat: Seat, opening: Opening
             let (reader, writer) = opening.accept().await;
             return match got_in {
                 Ok(inside) => run(&direct, &seat, inside, (reader, writer), Before::nothing(&seat), asks).await,
-                Err(refusal) => turn_away(&refusal, reader, writer, asks).await,
+                Err(refusal) => turn_away(&refusal, reader, writer, asks, false).await,
             };
         }
         Some(first) = news.recv() => first,
     };
     let (mut reader, writer) = opening.accept().await;
-    let mut early = Early { before: Before::nothing(&seat), bytes: 0 };
+    let mut early = Early { before: Before::nothing(&seat), bytes: 0, started: false };
     let (mut asks, is_terminal) = (asks, AtomicBool::new(false));
     let waited = {
         let told = tell(&writer, &is_terminal, first, news);
@@ -111,11 +111,13 @@ pub(crate) async fn by_session(direct: Arc<Direct>, seat: Seat, opening: Opening
     };
     match waited {
         Some(Ok(inside)) => run(&direct, &seat, inside, (reader, writer), early.before, asks).await,
-        Some(Err(refusal)) => {
+        Some(Err(refusal)) if early.started => {
             drop(reader);
             let person = Person::new(writer, is_terminal.into_inner());
             person.leave(refusal.line(), refusal.exit_status()).await;
         }
+        // It was told sooner than the client has asked for anything.
+        Some(Err(refusal)) => turn_away(&refusal, reader, writer, asks, is_terminal.into_inner()).await,
         None => {
             let _ = writer.close().await;
         }
@@ -126,6 +128,8 @@ pub(crate) async fn by_session(direct: Arc<Direct>, seat: Seat, opening: Opening
 struct Early {
     before: Before,
     bytes: usize,
+    /// The client has asked for something to run.
+    started: bool,
 }
 
 impl Early {
@@ -153,6 +157,7 @@ impl Early {
         if matches!(request, Request::Pty { .. }) {
             is_terminal.store(true, Ordering::Relaxed);
         }
+        self.started |= starts(&request);
         self.keep_request(request);
         let _ = answer.send(true);
     }
@@ -194,8 +199,13 @@ async fn tell(
 }
 
 /// Waits for the request that starts something, so that there is a terminal or none, and says why it is in vain.
-async fn turn_away(refusal: &Refusal, mut reader: Reader, writer: Writer, mut asks: mpsc::Receiver<Ask>) {
-    let mut is_terminal = false;
+async fn turn_away(
+    refusal: &Refusal,
+    mut reader: Reader,
+    writer: Writer,
+    mut asks: mpsc::Receiver<Ask>,
+    mut is_terminal: bool,
+) {
     loop {
         tokio::select! {
             incoming = reader.next() => if incoming.is_none() {
@@ -204,8 +214,9 @@ async fn turn_away(refusal: &Refusal, mut reader: Reader, writer: Writer, mut as
             ask = asks.recv() => {
                 let Some(Ask { request, answer }) = ask else { return };
                 is_terminal |= matches!(request, Request::Pty { .. });
+                let starts = starts(&request);
                 let _ = answer.send(true);
-                if matches!(request, Request::Shell | Request::Exec(_) | Request::Subsystem(_)) {
+                if starts {
                     break;
                 }
             }
@@ -213,6 +224,11 @@ async fn turn_away(refusal: &Refusal, mut reader: Reader, writer: Writer, mut as
     }
     drop(reader);
     Person::new(writer, is_terminal).leave(refusal.line(), refusal.exit_status()).await;
+}
+
+/// Whether a request has something run in a session.
+fn starts(request: &Request) -> bool {
+    matches!(request, Request::Shell | Request::Exec(_) | Request::Subsystem(_))
 }
 
 async fn inside(direct: &Arc<Direct>, progress: mpsc::Sender<Progress>) -> Result<Inside, Refusal> {

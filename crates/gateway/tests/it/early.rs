@@ -11,6 +11,10 @@ use crate::{
     world::{VM, World, eventually, noise},
 };
 
+/// How many seconds a client waits for an identification, and a start that takes longer. Fewer would be too few for a
+/// machine that is busy with other tests.
+const PATIENCE: u32 = 5;
+const LONGER: Duration = Duration::from_millis(5500);
 const FAKE: &[u8] = b"SSH-2.0-Fake\r\n";
 
 #[derive(Debug, Clone, Copy)]
@@ -166,9 +170,9 @@ async fn only_ssh_is_spoken_for() {
 async fn lines_before_the_identification_are_left_out_with_it() {
     let (world, guest) = with_sshd("SSH-2.0-Talks").await;
     world.engine.serve(22, guest.sshd("Welcome.\r\nTo this VM.\n", "SSH-2.0-Talks"));
-    world.engine.delay(Verb::Start, Duration::from_millis(1500));
+    world.engine.delay(Verb::Start, LONGER);
     for way in WAYS {
-        let done = log_in(&world, way, 1).await;
+        let done = log_in(&world, way, PATIENCE).await;
         assert_eq!((done.status, done.stdout.as_slice()), (Some(0), ANSWER), "{way:?}: {}", done.stderr);
         world.engine.power_off(&world.vm_id().await);
     }
@@ -179,16 +183,16 @@ async fn another_identification_ends_the_tunnel_and_the_next_try_works() {
     for way in WAYS {
         let (world, guest) = with_sshd("SSH-2.0-Old").await;
         world.engine.serve(22, guest.sshd("", "SSH-2.0-New"));
-        world.engine.delay(Verb::Start, Duration::from_millis(1500));
-        let done = log_in(&world, way, 1).await;
+        world.engine.delay(Verb::Start, LONGER);
+        let done = log_in(&world, way, PATIENCE).await;
         assert_eq!(done.status, Some(255), "{way:?}");
         let said = "vm-0 has another version of its ssh server than before. Connect again.";
         assert_eq!(done.stderr.matches(said).count(), 1, "{way:?}: {}", done.stderr);
-        let again = log_in(&world, way, 1).await;
+        let again = log_in(&world, way, 20).await;
         assert_eq!((again.status, again.stderr.as_str()), (Some(0), ""), "{way:?}");
         // It is known by now, so the next boot is answered for rightly.
         world.engine.power_off(&world.vm_id().await);
-        let booted = log_in(&world, way, 1).await;
+        let booted = log_in(&world, way, PATIENCE).await;
         assert_eq!(
             (booted.status, booted.stdout.as_slice()),
             (Some(0), ANSWER),
@@ -204,8 +208,8 @@ async fn a_boot_that_fails_is_told_after_an_early_word_too() {
         let (world, _guest) = with_sshd("SSH-2.0-Fake").await;
         let reason = "its disk is full (10 GB of 10 GB)".to_owned();
         world.engine.fail(Verb::Start, Some(EngineError::StartFailed { reason }));
-        world.engine.delay(Verb::Start, Duration::from_millis(1500));
-        let done = log_in(&world, way, 1).await;
+        world.engine.delay(Verb::Start, LONGER);
+        let done = log_in(&world, way, PATIENCE).await;
         assert_eq!((done.status, done.stdout.as_slice()), (Some(255), b"".as_slice()), "{way:?}");
         let said = "vm-0 could not start: its disk is full (10 GB of 10 GB). Nothing was lost.";
         assert_eq!(done.stderr.matches(said).count(), 1, "{way:?}: {}", done.stderr);
@@ -227,8 +231,8 @@ async fn an_sshd_that_hangs_up_is_told_after_an_early_word_too() {
                 stream.write_all(b"Not allowed at this time\r\n").await.unwrap();
             }),
         );
-        world.engine.delay(Verb::Start, Duration::from_millis(1500));
-        let done = log_in(&world, way, 1).await;
+        world.engine.delay(Verb::Start, LONGER);
+        let done = log_in(&world, way, PATIENCE).await;
         assert_eq!(done.status, Some(255), "{way:?}");
         let said = "vm-0 ended the connection to port 22.";
         assert_eq!(done.stderr.matches(said).count(), 1, "{way:?}: {}", done.stderr);
