@@ -335,6 +335,12 @@ mod tests {
             new.valid_principal("ALICE").unwrap().valid_principal("root").unwrap();
         };
         assert_eq!(signed.refused(nobody), CertificateError::NotOneAccount);
+        for name in ["", ",", "alice,bob", "alice,", "alice ", "alice\0", "*", "al?ce"] {
+            let named = |new: &mut Builder| {
+                new.valid_principal(name).unwrap();
+            };
+            assert_eq!(signed.refused(named), CertificateError::NotOneAccount, "{name:?}");
+        }
         let host = |new: &mut Builder| {
             alice(new);
             new.cert_type(CertType::Host).unwrap();

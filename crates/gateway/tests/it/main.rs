@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+mod attacks;
 mod certificates;
 mod direct;
 mod early;
@@ -10,6 +11,7 @@ mod limits;
 mod lobby;
 mod login;
 mod protocol;
+mod raw;
 mod recordings;
 mod refusals;
 mod sharing;

@@ -28,7 +28,11 @@ impl Write for Log {
 pub(crate) fn keep_the_log() {
     static KEPT: OnceLock<()> = OnceLock::new();
     KEPT.get_or_init(|| {
-        tracing_subscriber::fmt().with_env_filter("info").with_ansi(false).with_writer(|| Log).init();
+        tracing_subscriber::fmt()
+            .with_env_filter("info,berth_gateway=debug,berth_control=debug")
+            .with_ansi(false)
+            .with_writer(|| Log)
+            .init();
     });
 }
 
@@ -36,6 +40,13 @@ pub(crate) fn keep_the_log() {
 pub(crate) fn log_has(parts: &[&str]) -> bool {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     String::from_utf8_lossy(&log).lines().any(|line| parts.iter().all(|part| line.contains(part)))
+}
+
+/// Whether nothing is in the log that a terminal acts on.
+pub(crate) fn log_is_plain() -> bool {
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&log).chars().all(|c| c == '\n' || !c.is_control())
+        && !String::from_utf8_lossy(&log).lines().any(|line| line.starts_with("2026 ERROR"))
 }
 
 impl World {
