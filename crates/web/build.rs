@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
 /// What is served: the file below `assets/`, its constant, its type.
-const FILES: [(&str, &str, &str); 14] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("berth.css", "STYLE", "text/css; charset=utf-8"),
     ("berth.js", "SCRIPT", "text/javascript; charset=utf-8"),
     ("passkey.js", "PASSKEY", "text/javascript; charset=utf-8"),
@@ -21,6 +21,7 @@ const FILES: [(&str, &str, &str); 14] = [
     ("terminal.css", "TERMINAL_STYLE", "text/css; charset=utf-8"),
     ("terminal.js", "TERMINAL_SCRIPT", "text/javascript; charset=utf-8"),
     ("terminal-look.js", "TERMINAL_LOOK", "text/javascript; charset=utf-8"),
+    ("terminal-line.js", "TERMINAL_LINE", "text/javascript; charset=utf-8"),
     ("watch.js", "WATCH_SCRIPT", "text/javascript; charset=utf-8"),
     ("vendor/xterm.css", "XTERM_STYLE", "text/css; charset=utf-8"),
     ("vendor/xterm.js", "XTERM", "text/javascript; charset=utf-8"),

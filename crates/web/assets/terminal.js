@@ -4,18 +4,8 @@
 
 (() => {
 
-/** The server sends at most 256 KiB that were not said to be drawn; so often it is told. */
-const SAY_DRAWN = 16 * 1024;
-const SAY_DRAWN_AFTER = 40;
-/** Of what is typed, at most so much is on its way, in messages of this size. */
-const WINDOW = 64 * 1024;
-const MESSAGE = 8 * 1024;
 /** What is typed while the page connects, at most. */
 const AHEAD = 4 * 1024;
-/** Pauses between tries to connect, in milliseconds. */
-const PAUSES = [300, 1000, 2000, 4000, 8000, 15000];
-/** A connection that stood for so long was a good one. */
-const GOOD = 10000;
 /** What scrolls by at once, tmux leaves out; whoever scrolls back gets all of it after so many bytes, unless they are old. */
 const WORTH_REFILLING = 1000;
 const TOO_OLD_TO_REFILL = 10 * 60 * 1000;
@@ -43,17 +33,6 @@ new ResizeObserver(() => requestAnimationFrame(() => fit.fit())).observe(place);
 
 // The connection
 
-/** Where it is: "connecting", "waiting" for a key, "open", "broken" (and comes back), "over" (until a person says so). */
-let state;
-let socket;
-let tries = 0;
-let timer;
-let openedAt = 0;
-let drawn = 0;
-let drawnTimer;
-let fresh = false;
-let typed = [];
-let onItsWay = 0;
 let unfilled = 0;
 let filling = false;
 let shownAt = 0;
@@ -67,39 +46,9 @@ function tell(words, button) {
   if (button) againButton.textContent = button;
 }
 
-function say(message) {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
-}
-
-function sizes() {
-  return { columns: terminal.cols, rows: terminal.rows };
-}
-
-function connect(again) {
-  clearTimeout(timer);
-  state = "connecting";
-  const before = socket;
-  socket = undefined;
-  before?.close();
-  typed = [];
-  onItsWay = 0;
-  drawn = 0;
-  let word = false;
-  const mine = new WebSocket(`${location.origin.replace(/^http/, "ws")}${path}/open?n=${number}`);
-  mine.binaryType = "arraybuffer";
-  socket = mine;
-  mine.onopen = () => say({ is: "open", ...sizes(), again });
-  mine.onmessage = ({ data }) => {
-    if (socket !== mine) return;
-    if (typeof data === "string") word = heard(JSON.parse(data)) || word;
-    else show(new Uint8Array(data));
-  };
-  mine.onclose = () => {
-    if (socket !== mine || word) return;
-    broken("The connection to Berth is lost, trying again…");
-    stillAllowed();
-  };
-}
+const line = window.terminalLine({
+  address: `${path}/open?n=${number}`, terminal: () => terminal, tell, heard, shown, ahead: AHEAD,
+});
 
 /** Acts on what the server says. True for the last word. */
 function heard(message) {
@@ -108,18 +57,13 @@ function heard(message) {
       tell(message.words);
       return false;
     case "waiting":
-      state = "waiting";
+      line.turn("waiting");
       tell(`${message.why} Press a key to go on.`);
       return false;
     case "open":
-      state = "open";
-      openedAt = Date.now();
       if (shareButton) shareButton.disabled = false;
-      fresh = true;
       filling = true;
       filledAt = shownAt = Date.now();
-      tell("");
-      send();
       return false;
     case "list":
       list(message.open);
@@ -130,24 +74,17 @@ function heard(message) {
     case "unshared":
       unshared(message.why);
       return false;
-    case "taken":
-      onItsWay -= message.bytes;
-      send();
-      return false;
     case "exit":
       over(message.status ? `The shell has ended with status ${message.status}.` : "The shell has ended.", "Open it again");
       return true;
     case "lost":
-      broken(`The connection to ${vm} has ended, looking for it again…`);
+      line.broken(`The connection to ${vm} has ended, looking for it again…`);
       return true;
     case "restarting":
-      broken("Berth is being restarted. Your shell runs on.");
+      line.broken("Berth is being restarted. Your shell runs on.");
       return true;
     case "failed":
       over(message.why, message.again ? "Try again" : undefined);
-      return true;
-    case "logged_out":
-      location.reload();
       return true;
     default:
       return false;
@@ -156,73 +93,38 @@ function heard(message) {
 
 /** The person has to say when it goes on. */
 function over(words, button) {
-  state = "over";
+  line.turn("over");
   unshared();
   if (shareButton) shareButton.disabled = true;
   tell(words, button);
   if (button && place.contains(document.activeElement)) againButton.focus();
 }
 
-/** It goes on by itself. */
-function broken(words) {
-  state = "broken";
-  if (openedAt && Date.now() - openedAt > GOOD) tries = 0;
-  openedAt = 0;
-  const pause = PAUSES[Math.min(tries, PAUSES.length - 1)];
-  tries += 1;
-  tell(words);
-  clearTimeout(timer);
-  timer = setTimeout(() => connect(true), pause * (0.75 + Math.random() / 2));
-}
-
-/** A refused WebSocket says nothing of why; the page itself does. */
-async function stillAllowed() {
-  try {
-    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" });
-    if (answer.type === "opaqueredirect" || answer.status === 404) location.reload();
-  } catch {
-    // The network is gone: trying again is all that there is to do.
-  }
-}
-
-addEventListener("online", () => { if (state === "broken") connect(true); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden && state === "broken") connect(true); });
 againButton.addEventListener("click", () => {
   terminal.reset();
   tell("Connecting…");
-  connect(false);
+  line.connect(false);
   terminal.focus();
 });
 
 // What is shown
 
-function show(data) {
-  // What comes first after a connection brings all that was there with it.
-  if (fresh) terminal.reset();
-  fresh = false;
+function shown(bytes) {
   shownAt = Date.now();
-  if (!filling) unfilled += data.length;
-  const mine = socket;
-  terminal.write(data, () => {
-    if (socket !== mine) return;
-    drawn += data.length;
-    if (drawn >= SAY_DRAWN) sayDrawn();
-    else drawnTimer ??= setTimeout(sayDrawn, SAY_DRAWN_AFTER);
-  });
+  if (!filling) unfilled += bytes;
 }
 
 /** Gets all that has scrolled by from tmux, which begins with it when a page comes. */
 function refill() {
   const now = Date.now();
-  const idle = state === "open" && !typed.length && !onItsWay;
-  if (!idle || unfilled < WORTH_REFILLING || now - shownAt > TOO_OLD_TO_REFILL || now - filledAt < REFILL_EVERY) return;
+  if (!line.isIdle() || unfilled < WORTH_REFILLING || now - shownAt > TOO_OLD_TO_REFILL || now - filledAt < REFILL_EVERY) return;
   readAt = terminal.buffer.active.baseY - terminal.buffer.active.viewportY + terminal.rows;
-  connect(true);
+  line.connect(true);
 }
 
 /** Back to where the reader was, once what was asked for is there. */
 function settle() {
-  if (!filling || state !== "open" || Date.now() - shownAt < 300) return;
+  if (!filling || !line.is("open") || Date.now() - shownAt < 300) return;
   filling = false;
   unfilled = 0;
   if (readAt !== undefined) terminal.scrollToLine(Math.max(0, terminal.buffer.active.baseY - readAt));
@@ -233,38 +135,20 @@ setInterval(settle, 100);
 place.addEventListener("wheel", ({ deltaY }) => { if (deltaY < 0) refill(); }, { capture: true, passive: true });
 place.addEventListener("touchmove", refill, { capture: true, passive: true });
 
-function sayDrawn() {
-  clearTimeout(drawnTimer);
-  drawnTimer = undefined;
-  if (drawn) say({ is: "drawn", bytes: drawn });
-  drawn = 0;
-}
-
 // What is typed
 
 function type(bytes) {
-  if (state === "waiting") {
+  if (line.is("waiting")) {
     tell("Connecting…");
-    state = "connecting";
-    say({ is: "wake" });
+    line.turn("connecting");
+    line.say({ is: "wake" });
   }
-  const ahead = typed.reduce((sum, message) => sum + message.length, bytes.length);
-  if (state !== "open" && (state !== "connecting" || ahead > AHEAD)) return;
-  for (let at = 0; at < bytes.length; at += MESSAGE) typed.push(bytes.subarray(at, at + MESSAGE));
-  send();
-}
-
-function send() {
-  while (state === "open" && typed.length && onItsWay + typed[0].length <= WINDOW && socket?.readyState === WebSocket.OPEN) {
-    const message = typed.shift();
-    onItsWay += message.length;
-    socket.send(message);
-  }
+  line.type(bytes);
 }
 
 terminal.onData((text) => type(encoder.encode(controlled(text))));
 terminal.onBinary((text) => type(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
-terminal.onResize(() => say({ is: "size", ...sizes() }));
+terminal.onResize(({ cols, rows }) => line.say({ is: "size", columns: cols, rows }));
 
 terminal.attachCustomKeyEventHandler((event) => {
   if (event.type === "keydown" && event.shiftKey && event.code === "PageUp") refill();
@@ -395,14 +279,14 @@ sharing.addEventListener("keydown", ({ key }) => {
   openSharing(false);
   shareButton.focus();
 });
-document.getElementById("begin").addEventListener("click", () => say({ is: "share", typing: right.value === "type" }));
+document.getElementById("begin").addEventListener("click", () => line.say({ is: "share", typing: right.value === "type" }));
 document.getElementById("end").addEventListener("click", () => {
-  say({ is: "unshare" });
+  line.say({ is: "unshare" });
   openSharing(false);
   terminal.focus();
 });
-right.addEventListener("change", () => { if (watched) say({ is: "share", typing: right.value === "type" }); });
+right.addEventListener("change", () => { if (watched) line.say({ is: "share", typing: right.value === "type" }); });
 
-connect(false);
+line.connect(false);
 terminal.focus();
 })();

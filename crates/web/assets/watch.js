@@ -4,15 +4,6 @@
 
 (() => {
 
-/** The server sends at most 256 KiB that were not said to be drawn; so often it is told. */
-const SAY_DRAWN = 16 * 1024;
-const SAY_DRAWN_AFTER = 40;
-/** Of what is typed, at most so much is on its way, in messages of this size. */
-const WINDOW = 64 * 1024;
-const MESSAGE = 8 * 1024;
-/** Pauses between tries to connect, in milliseconds. */
-const PAUSES = [300, 1000, 2000, 4000, 8000, 15000];
-const GOOD = 10000;
 /** No letters smaller than this: what is wider is scrolled to. */
 const SMALLEST = 7;
 
@@ -28,17 +19,8 @@ const encoder = new TextEncoder();
 let terminal;
 let watched;
 let typing = [];
-let state = "before";
-let socket;
-let tries = 0;
-let timer;
-let openedAt = 0;
-let drawn = 0;
-let drawnTimer;
-let fresh = false;
-let typed = [];
-let onItsWay = 0;
 
+const line = window.terminalLine({ address: `${path}/open`, terminal: () => terminal, tell, heard });
 const follow = typists((people) => {
   typing = people;
   tellAudience();
@@ -62,7 +44,7 @@ function make() {
   muted(terminal);
   darkness.addEventListener("change", () => { terminal.options.theme = theme(); });
   new ResizeObserver(() => requestAnimationFrame(fit)).observe(place);
-  terminal.onData((text) => type(encoder.encode(text)));
+  terminal.onData((text) => { if (watched?.typing) line.type(encoder.encode(text)); });
   terminal.attachCustomKeyEventHandler((event) => {
     if (!event.ctrlKey || !event.shiftKey || event.altKey || event.metaKey) return true;
     if (event.code === "Space") {
@@ -114,59 +96,19 @@ function tellAudience() {
   audience.hidden = false;
 }
 
-function say(message) {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
-}
-
-function connect() {
-  clearTimeout(timer);
-  state = "connecting";
-  const last = socket;
-  socket = undefined;
-  last?.close();
-  typed = [];
-  onItsWay = 0;
-  drawn = 0;
-  let word = false;
-  const mine = new WebSocket(`${location.origin.replace(/^http/, "ws")}${path}/open`);
-  mine.binaryType = "arraybuffer";
-  socket = mine;
-  mine.onopen = () => say({ is: "open", columns: terminal.cols, rows: terminal.rows, again: false });
-  mine.onmessage = ({ data }) => {
-    if (socket !== mine) return;
-    if (typeof data === "string") word = heard(JSON.parse(data)) || word;
-    else show(new Uint8Array(data));
-  };
-  mine.onclose = () => {
-    if (socket !== mine || word) return;
-    broken("The connection to Berth is lost, trying again…");
-    stillAllowed();
-  };
-}
-
 /** Acts on what the server says. True for the last word. */
 function heard(message) {
   switch (message.is) {
     case "watching":
       watched = message;
       terminal.options.disableStdin = !message.typing;
-      if (state !== "open") tell("You see it when the VM is awake…");
+      if (!line.is("open")) tell("You see it when the VM is awake…");
       fit();
       follow(message.watchers);
       return false;
-    case "open":
-      state = "open";
-      openedAt = Date.now();
-      fresh = true;
-      tell("");
-      return false;
     case "away":
-      state = "connecting";
+      line.turn("connecting");
       tell(`${message.by} is not there. You see the terminal again when ${message.by} is back.`);
-      return false;
-    case "taken":
-      onItsWay -= message.bytes;
-      send();
       return false;
     case "over":
       over(message.why);
@@ -177,75 +119,18 @@ function heard(message) {
     case "restarting":
       over("Berth is being restarted, which ends this link. Ask for another one.");
       return true;
-    case "logged_out":
-      location.reload();
-      return true;
     default:
       return false;
   }
 }
 
 function over(words, button) {
-  state = "over";
+  line.turn("over");
   terminal.options.disableStdin = true;
   audience.hidden = true;
   watched = undefined;
   tell(words, button);
   if (place.contains(document.activeElement)) (button ? againButton : document.getElementById("leave")).focus();
-}
-
-function broken(words) {
-  state = "broken";
-  if (openedAt && Date.now() - openedAt > GOOD) tries = 0;
-  openedAt = 0;
-  const pause = PAUSES[Math.min(tries, PAUSES.length - 1)];
-  tries += 1;
-  tell(words);
-  timer = setTimeout(connect, pause * (0.75 + Math.random() / 2));
-}
-
-/** A refused WebSocket says nothing of why; the page itself does. */
-async function stillAllowed() {
-  try {
-    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" });
-    if (answer.type === "opaqueredirect" || answer.status === 404) location.reload();
-  } catch {
-    // The network is gone: trying again is all that there is to do.
-  }
-}
-
-function show(data) {
-  // What comes first after a connection is all that is on the screen.
-  if (fresh) terminal.reset();
-  fresh = false;
-  const mine = socket;
-  terminal.write(data, () => {
-    if (socket !== mine) return;
-    drawn += data.length;
-    if (drawn >= SAY_DRAWN) sayDrawn();
-    else drawnTimer ??= setTimeout(sayDrawn, SAY_DRAWN_AFTER);
-  });
-}
-
-function sayDrawn() {
-  clearTimeout(drawnTimer);
-  drawnTimer = undefined;
-  if (drawn) say({ is: "drawn", bytes: drawn });
-  drawn = 0;
-}
-
-function type(bytes) {
-  if (state !== "open" || !watched?.typing) return;
-  for (let at = 0; at < bytes.length; at += MESSAGE) typed.push(bytes.subarray(at, at + MESSAGE));
-  send();
-}
-
-function send() {
-  while (state === "open" && typed.length && onItsWay + typed[0].length <= WINDOW && socket?.readyState === WebSocket.OPEN) {
-    const message = typed.shift();
-    onItsWay += message.length;
-    socket.send(message);
-  }
 }
 
 function begin() {
@@ -254,12 +139,10 @@ function begin() {
   place.hidden = false;
   if (!terminal) make();
   tell("Connecting…");
-  connect();
+  line.connect(false);
   terminal.focus();
 }
 
 document.getElementById("watch").addEventListener("click", begin);
 againButton.addEventListener("click", begin);
-addEventListener("online", () => { if (state === "broken") connect(); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden && state === "broken") connect(); });
 })();

@@ -23,8 +23,9 @@ include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 /// Those of every page but the terminal.
 pub(crate) const COMMON: [&Asset; 6] = [&STYLE, &SCRIPT, &PASSKEY, &HTMX, &HX_SSE, &ICON];
 /// Those of the pages of terminals alone.
-pub(crate) const TERMINAL: [&Asset; 8] = [
+pub(crate) const TERMINAL: [&Asset; 9] = [
     &TERMINAL_STYLE,
+    &TERMINAL_LINE,
     &TERMINAL_LOOK,
     &TERMINAL_SCRIPT,
     &WATCH_SCRIPT,
