@@ -22,9 +22,12 @@ impl Default for Log {
 impl Log {
     /// The filter for the log.
     pub(crate) fn filter(&self) -> Result<EnvFilter, String> {
-        EnvFilter::builder()
-            .parse(&self.level)
-            .map_err(|_| format!("{:?} is no level. Give error, warn, info, debug or trace.", self.level))
+        // tracing-subscriber 0.3.23 cuts a part with a blank before it in the wrong place, and panics where that is inside
+        // a character.
+        let level = Some(&self.level).filter(|level| level.is_ascii());
+        level
+            .and_then(|level| EnvFilter::builder().parse(level).ok())
+            .ok_or_else(|| format!("{:?} is no level. Give error, warn, info, debug or trace.", self.level))
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {

@@ -156,6 +156,7 @@ fn the_log_level_may_name_parts() {
     assert_eq!(problems("[log]\nlevel = 'debug'"), Vec::<String>::new());
     assert_eq!(problems("[log]\nlevel = 'info,berth_gateway=debug'"), Vec::<String>::new());
     assert_eq!(problems("[log]\nlevel = 'info,berth=loud'").len(), 1);
+    assert_eq!(problems("[log]\nlevel = 'info, in\u{45d}=debug'").len(), 1);
 }
 
 #[test]
