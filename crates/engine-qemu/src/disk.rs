@@ -153,7 +153,6 @@ pub(crate) fn remove(state: &StateDir, vm: &VmId) -> Result<(), EngineError> {
         .and_then(|()| sync_parent(&removing))
         .and_then(|()| remove_file(&paths.socket))
         .and_then(|()| remove_tree(&paths.memory))
-        .and_then(|()| remove_tree(&paths.freed()))
         .and_then(|()| remove_tree(&removing))
         .map_err(|error| refused(&removing, &error))
 }

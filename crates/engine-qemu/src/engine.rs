@@ -41,6 +41,7 @@ use crate::{
     paths::{StateDir, VmPaths},
     protocol::Request,
     room,
+    sandbox::landlock_is_missing,
 };
 
 /// What another process did to a VM that nobody runs is seen after this time.
@@ -103,6 +104,12 @@ impl QemuEngine {
     /// [`EngineError::Broken`] when the folder cannot be used.
     pub fn new(config: QemuConfig) -> Result<Self, EngineError> {
         let state = StateDir::open(&config.state_dir, &config.memory_dir)?;
+        if landlock_is_missing() {
+            tracing::warn!(
+                "this kernel has no Landlock (Linux 5.13, and lsm=landlock at boot): a guest that breaks out of QEMU can read \
+                 what this server's user can. Run the server as a user of its own"
+            );
+        }
         Ok(Self {
             config,
             state,

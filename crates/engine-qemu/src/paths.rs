@@ -17,7 +17,8 @@
 //!   <state>/vms/<id>.removing         half deleted; finished by the next list
 //!   <state>/run/<id>.sock             the shim
 //!   <memory>/berth-<uid>-<state>/<id>/  the guest's memory while it runs, and a sleep that has not been copied yet;
-//!                                       `<state>` tells state folders apart, `<memory>` is a tmpfs; .removing as above
+//!                                       `<state>` tells state folders apart, `<memory>` is a tmpfs; in `freed` is what is not
+//!                                       wanted any more
 //! ```
 
 use std::{
@@ -204,9 +205,9 @@ impl VmPaths {
         SleepDir(self.memory.clone())
     }
 
-    /// The name that the folder in the tmpfs has while it is being freed.
+    /// Where what is in the tmpfs goes while it is being freed.
     pub(crate) fn freed(&self) -> PathBuf {
-        self.memory.with_extension("removing")
+        self.memory.join("freed")
     }
 
     /// Its sleep on the disk.
@@ -305,7 +306,6 @@ mod tests {
         let name = |path: &Path| Entry::parse(path.file_name().unwrap());
         assert_eq!(name(&state.vm(&vm).dir), Entry::Vm(vm));
         assert_eq!(name(&state.removing(&vm)), Entry::Removing);
-        assert_eq!(name(&state.vm(&vm).freed()), Entry::Removing);
         assert_eq!(name(Path::new("lost+found")), Entry::Foreign);
         assert_eq!(name(Path::new("x.removing")), Entry::Foreign);
     }

@@ -52,6 +52,13 @@ impl Rebuilds {
         Ok(VmPaths { dir: self.dir.join(format!("{vm}.{new}")), ..self.state.vm(new) })
     }
 
+    /// The disk that a VM in the making is lent, if it is one: that of the VM whose place it takes.
+    pub(crate) fn lent_to(&self, builder: &VmPaths) -> Option<PathBuf> {
+        let name = builder.dir.strip_prefix(&self.dir).ok()?.to_str()?;
+        let vm = name.split('.').next()?.parse::<VmId>().ok()?;
+        Some(self.state.vm(&vm).disk())
+    }
+
     /// What earlier attempts at `vm` have left, whose shims may still run.
     pub(crate) fn leftovers(&self, vm: &VmId) -> io::Result<Vec<VmPaths>> {
         let entries = match fs::read_dir(&self.dir) {
@@ -74,7 +81,6 @@ impl Rebuilds {
     pub(crate) fn discard(builder: &VmPaths) -> io::Result<()> {
         remove_tree(&builder.dir)?;
         remove_tree(&builder.memory)?;
-        remove_tree(&builder.freed())?;
         remove_file(&builder.socket)
     }
 

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 
 pub(crate) use record::{Record, Unusable, given_hash};
 pub(crate) use tiers::{
-    Found, GivenUp, Restore, Settled, clear_leftovers, discard, end, end_is_undone, find, forget,
-    fresh_memory, is_asleep, settle,
+    Found, GivenUp, Restore, Settled, clear_leftovers, clear_memory, discard, end, end_is_undone, find,
+    forget, fresh_memory, is_asleep, settle,
 };
 
 /// A folder that holds a sleep, or what becomes one.

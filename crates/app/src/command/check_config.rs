@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use berth_engine_qemu::landlock_is_missing;
 use berth_web::tls::{CertificateFiles, look_at};
 use serde_json::json;
 
@@ -29,6 +30,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     problems.extend(machine_problems(&config));
     let value = json!({ "file": context.overrides.file, "config": config, "problems": problems });
     context.output.result(&value, &in_force(context, &config)?)?;
+    if landlock_is_missing() {
+        context.output.note("This kernel has no Landlock: QEMU is shut off from files by their modes alone.");
+    }
     if problems.is_empty() {
         context.output.note("Nothing is wrong with it.");
         return Ok(());

@@ -1,10 +1,12 @@
 //! How a VM begins to run: it boots, or it wakes.
 
+use std::path::PathBuf;
+
 use berth_engine::{Ending, EngineError, Grown, Guest, Observed, VmSpec};
 use berth_model::VmId;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{QemuEngine, broken};
+use super::{QemuEngine, broken, end::tidy_up};
 use crate::{
     accel::Accel,
     boot_image,
@@ -15,6 +17,7 @@ use crate::{
     paths::VmPaths,
     protocol::Request,
     qemu::Machine,
+    rebuild::Rebuilds,
     room,
     shim::spec::{Begin, Hello, ShimSpec},
     sleep,
@@ -187,11 +190,21 @@ impl QemuEngine {
         }
     }
 
+    /// What a VM reads beside its own files. Images may be put together of links to files elsewhere.
+    fn reads(&self, paths: &VmPaths) -> Vec<PathBuf> {
+        let images = self.config.image_dir.clone();
+        let image = boot_image::of_vm(&images, &paths.image()).ok();
+        let files = image.into_iter().flat_map(|Image { kernel, initrd, disk, .. }| [kernel, initrd, disk]);
+        let lent = Rebuilds::of(&self.state).lent_to(paths);
+        [images].into_iter().chain(files).chain(lent).collect()
+    }
+
     /// Starts a shim, and returns when it owns the VM (`true`) or does not want to. Once begun it is not given up when
     /// this future is dropped.
     pub(crate) async fn launch(&self, vm: &VmId, paths: VmPaths, begin: Begin) -> Result<bool, EngineError> {
-        let spec =
-            ShimSpec { vm: *vm, paths, qemu: self.config.qemu.clone(), way_out: self.way_out().await, begin };
+        let reads = self.reads(&paths);
+        let (qemu, way_out) = (self.config.qemu.clone(), self.way_out().await);
+        let spec = ShimSpec { vm: *vm, paths, qemu, way_out, reads, begin };
         let program = self.config.shim.clone();
         let (hello, heard) = oneshot::channel();
         let done = self.done.clone();
@@ -202,6 +215,7 @@ impl QemuEngine {
                     done.send_modify(|count| *count += 1);
                     drop(hello.send(Ok(said)));
                     drop(child.wait().await);
+                    tidy_up(&spec.paths).await;
                     done.send_modify(|count| *count += 1);
                 }
             }

@@ -13,7 +13,7 @@ use crate::{
     client::{Asked, Shim, observe_off},
     ending,
     lock::VmLock,
-    paths::{VmPaths, remove_tree},
+    paths::{VmPaths, remove_file, remove_tree},
     protocol::Request,
     sleep as asleep,
 };
@@ -22,6 +22,14 @@ use crate::{
 const END_WITHIN: Duration = Duration::from_secs(40);
 /// A shim that has nothing to end.
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Removes what a shim has left that it may not remove from its sandbox, unless somebody runs the VM again.
+pub(super) async fn tidy_up(paths: &VmPaths) {
+    let Ok(Some(_held)) = VmLock::take(paths, Duration::ZERO).await else { return };
+    drop(remove_file(&paths.socket));
+    // Refused where a sleep is in it.
+    drop(std::fs::remove_dir(&paths.memory));
+}
 
 impl QemuEngine {
     /// See [`berth_engine::Engine::stop`].

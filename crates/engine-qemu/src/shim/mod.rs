@@ -31,6 +31,7 @@ pub mod fault;
 pub mod fuzzing;
 mod gate;
 mod life;
+mod outside;
 mod put_away;
 mod qemu;
 mod qmp;
@@ -46,6 +47,7 @@ mod way_out;
 use std::{
     ffi::OsString,
     io::{self, Read, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -65,13 +67,16 @@ use self::{
     agent::Agent,
     desk::{Command, Desk},
     life::Life,
+    outside::Outside,
     spec::{Begin, Hello, MAX_SPEC, ShimSpec},
     supervisor::{Host, Outcome, Supervisor},
 };
 use crate::{
+    egress::WayOut,
     ending,
     lock::VmLock,
-    paths::{VmPaths, remove_file, remove_tree},
+    paths::{VmPaths, private_dir, remove_file, remove_tree},
+    sandbox::Sandbox,
     sleep,
 };
 
@@ -84,12 +89,19 @@ const COMMANDS: usize = 16;
 /// Runs one VM until it is off. This is what the shim program does and all that it does; it expects to be started by
 /// [`crate::QemuEngine`], with the VM's description on standard input, and to have no other thread.
 ///
-/// `arguments` say in lists of processes which VM it is, and are not looked at.
+/// `arguments` say in lists of processes which VM it is, or make this the small process [outside](self::outside) a shim's
+/// sandbox.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    drop(arguments.into_iter());
+    let mut arguments = arguments.into_iter();
     // Where the program has set a log up already, that one is used.
     drop(tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).try_init());
+    let outside = arguments.next().is_some_and(|first| first == outside::ROLE);
+    if let (true, Some(passt)) = (outside, arguments.next()) {
+        let served = outside::serve(&passt)
+            .inspect_err(|error| tracing::error!(%error, "no passt is started any more"));
+        return if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     match begin() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -159,13 +171,15 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
         ending::write(&paths, &ending::cut_off())?;
     }
     sleep::clear_leftovers(&paths)?;
+    remove_tree(&paths.freed())?;
     remove_file(&paths.socket)?;
     let listener = UnixListener::bind(&paths.socket)?;
+    let outside = shut_in(&paths, &spec.qemu, &spec.way_out, spec.reads)?;
     say(&Hello::Owns);
     let tasks = TaskTracker::new();
     let lock_kept = lock.try_clone()?;
-    let host =
-        Host { vm: spec.vm, paths: paths.clone(), qemu: spec.qemu, way_out: spec.way_out, lock, tasks };
+    let (vm, qemu, way_out) = (spec.vm, spec.qemu, spec.way_out);
+    let host = Host { vm, paths: paths.clone(), qemu, way_out, outside, lock, tasks };
     let outcome = live(host, begin, listener).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the VM does not start");
         Outcome::Off(Ending::Failed { reason: "it could not be started on the host".to_owned() })
@@ -176,6 +190,28 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
     let_go(&paths, &outcome)
 }
 
+/// Enters the sandbox, for good. What has to stay outside is started before.
+fn shut_in(
+    paths: &VmPaths,
+    qemu: &Path,
+    way_out: &WayOut,
+    reads: Vec<PathBuf>,
+) -> io::Result<Option<Arc<Outside>>> {
+    let outside = match way_out {
+        WayOut::Passt { program } => Some(Arc::new(Outside::start(program)?)),
+        WayOut::UserNetwork | WayOut::Nothing => None,
+    };
+    private_dir(&paths.memory)?;
+    let sandbox = Sandbox {
+        own: [&paths.dir, &paths.memory],
+        reads: &reads,
+        qemu,
+        user_network: *way_out == WayOut::UserNetwork,
+    };
+    sandbox.enter().map_err(io::Error::other)?;
+    Ok(outside)
+}
+
 /// On a full disk the ending that was written at the start has to do; the socket goes in any case.
 fn let_go(paths: &VmPaths, outcome: &Outcome) -> io::Result<()> {
     if let Outcome::Off(ending) = outcome {
@@ -183,9 +219,13 @@ fn let_go(paths: &VmPaths, outcome: &Outcome) -> io::Result<()> {
             tracing::error!(%error, "how the VM ended cannot be kept");
         }
         // It is the memory of nobody; whoever starts the VM next deletes what is left.
-        drop(remove_tree(&paths.memory));
+        drop(sleep::clear_memory(paths));
     }
-    remove_file(&paths.socket)
+    match remove_file(&paths.socket) {
+        // Sockets of other VMs are beside it. Nobody listens there, which is for the next who looks to see.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        removed => removed,
+    }
 }
 
 /// From here to the VM's end, or to a sleep that nobody has to be there for.

@@ -20,6 +20,8 @@ pub(crate) struct ShimSpec {
     pub(crate) qemu: PathBuf,
     /// What leads out on this host now.
     pub(crate) way_out: WayOut,
+    /// Files and folders beside its own that it reads: images, and what its disk is a layer over.
+    pub(crate) reads: Vec<PathBuf>,
     pub(crate) begin: Begin,
 }
 

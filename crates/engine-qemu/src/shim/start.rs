@@ -83,7 +83,7 @@ impl Supervisor {
         let memory = FileId::of(&machine.memory_file)?;
         let order = Order { program: &host.qemu, machine: &machine, way_out: &way_out, begin };
         let Started { child, complaints, lines, wires } = qemu::start(&order, &host.lock, &host.tasks)?;
-        let gate = Gate::new(wires, self.desk.network.clone(), host.way_out.clone(), host.tasks.clone());
+        let gate = Gate::new(wires, self.desk.network.clone(), host);
         let paths = host.paths.clone();
         host.tasks.spawn(async move {
             let console = match begin {

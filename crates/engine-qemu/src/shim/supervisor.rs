@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     desk::{Command, Desk},
     life::{Effect, Event, Life},
+    outside::Outside,
     put_away::{Opened, Waits},
     qmp::QmpEvent,
     settling::Settling,
@@ -38,6 +39,7 @@ pub(super) struct Host {
     pub(super) qemu: PathBuf,
     /// What leads out on this host now.
     pub(super) way_out: WayOut,
+    pub(super) outside: Option<Arc<Outside>>,
     pub(super) lock: VmLock,
     pub(super) tasks: TaskTracker,
 }

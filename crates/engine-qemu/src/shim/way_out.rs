@@ -5,10 +5,10 @@
 //!                                (frames, each behind its length in 4 bytes, both ways)
 //! ```
 //!
-//! One task owns both wires. A passt that ends is started again, less and less often; while there is none, frames from
+//! One task owns both wires. A passt is started from [outside](super::outside); one that ends is started again, less and less often; while there is none, frames from
 //! the guest are dropped, as on a cable without a peer. The task ends when QEMU does.
 
-use std::{fs, io, net::IpAddr, path::Path, process::Stdio, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,12 +16,13 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    process::{Child, Command},
     time::{Instant, sleep},
 };
 
-use super::wall::{HostAddresses, Translator, Wall};
-use crate::inherit;
+use super::{
+    outside::Outside,
+    wall::{Translator, Wall},
+};
 
 /// The largest frame that QEMU sends; one that says it is longer ends the wire.
 const MAX_FRAME: usize = (64 << 10) + 4096;
@@ -32,15 +33,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const WELL: Duration = Duration::from_secs(60);
 
 /// Lets a guest out through passt until its wire ends.
-pub(super) async fn through_passt(guest: UnixStream, program: &Path) {
+pub(super) async fn through_passt(guest: UnixStream, outside: &Outside) {
     let (from_guest, mut to_guest) = guest.into_split();
     let mut outbound = Outbound::new(from_guest, Wall::new(Translator::Passt));
     let mut pause = FIRST_PAUSE;
     loop {
         let started = Instant::now();
-        let nameservers = nameservers(&mut outbound.wall);
-        match start_passt(program, &nameservers) {
-            Ok((_passt, world)) => {
+        match outside.passt() {
+            Ok(world) => {
                 if let Over::Guest = pass(&mut outbound, &mut to_guest, world).await {
                     return;
                 }
@@ -182,46 +182,6 @@ impl Frames {
     }
 }
 
-fn start_passt(program: &Path, nameservers: &[IpAddr]) -> io::Result<(Child, UnixStream)> {
-    use std::os::fd::{AsFd, AsRawFd};
-    let (ours, theirs) = inherit::wire()?;
-    #[expect(clippy::disallowed_methods, reason = "this crate runs passt")]
-    let mut command = Command::new(program);
-    command.args(["--foreground", "--quiet", "--no-map-gw", "--tcp-ports", "none", "--udp-ports", "none"]);
-    for address in nameservers {
-        command.arg("--dns").arg(address.to_string());
-    }
-    command.arg("--fd").arg(theirs.as_raw_fd().to_string());
-    // It goes when its wire does. Were it killed only by its parent's death, it would have to keep its user.
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let child = inherit::spawn(&mut command, &[theirs.as_fd()])?;
-    Ok((child, ours))
-}
-
-/// The host's name servers that a guest can reach: not those that are the host itself, such as systemd-resolved, whose
-/// own servers are asked in its place.
-fn nameservers(wall: &mut Wall) -> Vec<IpAddr> {
-    let Some(host) = wall.look() else { return Vec::new() };
-    let found = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-        .into_iter()
-        .map(|file| reachable_nameservers(&fs::read_to_string(file).unwrap_or_default(), host))
-        .find(|found| !found.is_empty());
-    if found.is_none() {
-        tracing::warn!("the host has no name server that a VM can reach: names will not resolve there");
-    }
-    found.unwrap_or_default()
-}
-
-/// At most as many as resolv.conf(5) takes.
-fn reachable_nameservers(resolv_conf: &str, host: &HostAddresses) -> Vec<IpAddr> {
-    resolv_conf
-        .lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok())
-        .filter(|address| !host.has(*address))
-        .take(3)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,13 +252,5 @@ mod tests {
             while guest.write_all(&[0; 4096]).await.is_ok() {}
         };
         tokio::join!(through_user_network(guest_wire, world_wire, [100, 64, 77]), flood);
-    }
-
-    #[test]
-    fn name_servers_that_are_the_host_are_not_given_to_a_guest() {
-        let host = HostAddresses::default();
-        let text =
-            "# x\nnameserver 127.0.0.53\nnameserver ::1\nsearch x\nnameserver 192.0.2.1\nnameserver zz\n";
-        assert_eq!(reachable_nameservers(text, &host), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     }
 }

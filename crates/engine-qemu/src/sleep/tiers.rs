@@ -46,10 +46,27 @@ pub(crate) fn find(paths: &VmPaths) -> Result<Option<Found>, Unusable> {
     }
 }
 
+/// Deletes what is in the folder of the memory, but for what is being freed already. The folder stays: a shim in its sandbox
+/// can neither remove nor make it.
+pub(crate) fn clear_memory(paths: &VmPaths) -> io::Result<()> {
+    let entries = match fs::read_dir(&paths.memory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let freed = paths.freed();
+    for path in entries.map(|entry| entry.map(|entry| entry.path())) {
+        let path = path?;
+        if path != freed {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Empty memory for a VM that boots, in place of whatever there was.
 pub(crate) fn fresh_memory(paths: &VmPaths, bytes: u64) -> io::Result<File> {
-    remove_tree(&paths.memory)?;
     private_dir(&paths.memory)?;
+    clear_memory(paths)?;
     let file = create(&paths.warm().memory())?;
     file.set_len(bytes)?;
     Ok(file)
@@ -106,7 +123,10 @@ pub(crate) fn settle(paths: &VmPaths, given_up: &GivenUp) -> io::Result<Settled>
     remove_file(&warm.record())?;
     fault::at("settle:half freed");
     remove_tree(&freed)?;
-    fs::rename(&warm.0, &freed)?;
+    private_dir(&freed)?;
+    for (number, file) in [warm.memory(), warm.device(), warm.used_record()].iter().enumerate() {
+        rename_if_there(file, &freed.join(number.to_string()))?;
+    }
     drop(still);
     remove_tree(&freed)?;
     Ok(Settled::Done)
@@ -148,7 +168,7 @@ fn look(paths: &VmPaths, given_up: &GivenUp) -> io::Result<Option<ToCopy>> {
         }
         Ok(None) => {
             // What a wake that failed has left.
-            remove_tree(&warm.0)?;
+            clear_memory(paths)?;
             ToCopy::Nothing
         }
         Err(error) => {
@@ -222,21 +242,21 @@ impl Restore {
 pub(crate) fn end(paths: &VmPaths) -> io::Result<()> {
     retire_cold(paths)?;
     let warm = paths.warm();
-    match fs::rename(warm.record(), warm.used_record()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    rename_if_there(&warm.record(), &warm.used_record())
 }
 
 /// The guest has not gone on after all.
 pub(crate) fn end_is_undone(paths: &VmPaths) -> io::Result<()> {
-    let back = |from: &Path, to: &Path| match fs::rename(from, to) {
+    rename_if_there(&paths.warm().used_record(), &paths.warm().record())?;
+    rename_if_there(&paths.cold_used().0, &paths.cold().0)?;
+    sync_parent(&paths.cold().0)
+}
+
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    };
-    back(&paths.warm().used_record(), &paths.warm().record())?;
-    back(&paths.cold_used().0, &paths.cold().0)?;
-    sync_parent(&paths.cold().0)
+    }
 }
 
 /// Takes a cold sleep out of use; does nothing when there is none.
@@ -273,8 +293,7 @@ pub(crate) fn forget(paths: &VmPaths) -> io::Result<()> {
 pub(crate) fn discard(paths: &VmPaths) -> io::Result<()> {
     end(paths)?;
     clear_leftovers(paths)?;
-    remove_tree(&paths.memory)?;
-    remove_tree(&paths.freed())
+    remove_tree(&paths.memory)
 }
 
 fn create(path: &Path) -> io::Result<File> {

@@ -17,6 +17,7 @@ pub(crate) async fn life() {
     bench.engine.create(&vm, &bench.spec).await.expect("it is made");
 
     two_starts_at_once_are_one(&bench, &vm).await;
+    its_processes_are_shut_in(&vm);
     the_guest_is_the_account_s(&bench, &vm).await;
     connections_end_one_half_at_a_time(&bench, &vm).await;
     keys_count_at_once(&bench, &vm).await;
@@ -33,6 +34,22 @@ pub(crate) async fn life() {
     bench.start(&vm).await;
     no_patience_is_a_kill(&bench, &vm).await;
     removal(&bench, &vm).await;
+}
+
+/// What the sandbox keeps them from is tested beside it; that they are in it is seen here.
+fn its_processes_are_shut_in(vm: &VmId) {
+    println!(" in a sandbox");
+    /// Being no stranger to files, which the sandbox names.
+    const DAC_OVERRIDE: u64 = 1 << 1;
+    let processes = [shims(&vm.to_string()), qemus(&vm.to_string())].concat();
+    assert_eq!(processes.len(), 2, "a shim and a QEMU");
+    for pid in processes {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        assert_eq!((of("NoNewPrivs:"), of("Seccomp:")), (Some("1"), Some("2")), "{status}");
+        let may = of("CapEff:").and_then(|bits| u64::from_str_radix(bits, 16).ok()).expect("capabilities");
+        assert_eq!(may & !DAC_OVERRIDE, 0, "{may:x}");
+    }
 }
 
 async fn two_starts_at_once_are_one(bench: &Bench, vm: &VmId) {
