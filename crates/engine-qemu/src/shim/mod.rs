@@ -89,8 +89,7 @@ const COMMANDS: usize = 16;
 /// Runs one VM until it is off. This is what the shim program does and all that it does; it expects to be started by
 /// [`crate::QemuEngine`], with the VM's description on standard input, and to have no other thread.
 ///
-/// `arguments` say in lists of processes which VM it is, or make this the small process [outside](self::outside) a shim's
-/// sandbox.
+/// `arguments` say in lists of processes which VM it is, or make this the small process that starts passt for a shim.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
