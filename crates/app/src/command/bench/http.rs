@@ -58,14 +58,15 @@ pub(super) async fn measure(
     for peer in [&bench.nginx, &bench.berth] {
         peer.door.requests(1, extent.time / 10).await?;
     }
+    // Before anything leaves memory behind that they could take.
+    say("WebSockets");
+    bench.websockets().await?;
     for clients in [1, 50, 200] {
         say(&format!("Requests by {clients} at once"));
         bench.requests(clients).await?;
     }
     say("Throughput");
     bench.throughput().await?;
-    say("WebSockets");
-    bench.websockets().await?;
     Ok(bench.ratios)
 }
 
