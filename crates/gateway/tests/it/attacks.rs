@@ -342,7 +342,7 @@ async fn a_name_that_means_another_vm_meanwhile_leads_to_neither() {
     let world = World::awake().await;
     let key = key_of(&world, "id");
     let key = berth_model::PublicKey::from_ssh_key(key.public_key()).unwrap();
-    let login = world.control.log_in(&key, [127, 0, 0, 1].into()).await.unwrap();
+    let login = world.control.log_in(&key, None, [127, 0, 0, 1].into()).await.unwrap();
     let entry = world.control.enter(&login, VM, 22).await.unwrap();
     let name = "vm-0.alice.koding".parse().unwrap();
     world.control.remove_vm(&name).await.unwrap();
