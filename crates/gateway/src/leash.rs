@@ -40,8 +40,9 @@ use crate::{
 /// How long one hold lasts.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// So much is read where less is asked for.
-const AHEAD: usize = 16 * 1024;
+/// So much is read where less is asked for: the packets of a log-in and of somebody who types, whole. Of larger ones what is
+/// read so is copied once more.
+const AHEAD: usize = 2 * 1024;
 
 /// The other end of a leash. Clones are the same end.
 #[derive(Clone, Default)]
