@@ -9,7 +9,10 @@ mod recording;
 mod team;
 mod vm;
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -111,6 +114,14 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         site: Option<u16>,
     },
+    /// Who begins connections to it and does not log in
+    #[command(hide = true)]
+    Flood {
+        /// The address that they come from
+        from: Ipv4Addr,
+        /// The gateway's
+        to: SocketAddr,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +144,7 @@ pub(crate) enum BenchGatewayPart {
     Openssh,
     RoundTrips,
     Throughput,
+    Floods,
     Memory,
 }
 

@@ -20,7 +20,10 @@ mod stand_in;
 mod vm;
 mod world;
 
-use std::path::Path;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, ensure};
 use rustix::process::geteuid;
@@ -96,6 +99,12 @@ pub(crate) fn http(context: &Context<'_>, args: &BenchHttpArgs) -> Result<(), Fa
 pub(crate) fn stand_in(dir: &Path, site: Option<u16>) -> Result<(), Failure> {
     files::allow_many();
     run(stand_in::serve(dir, site))
+}
+
+/// `berth bench flood`
+pub(crate) fn flood(from: Ipv4Addr, to: SocketAddr) -> Result<(), Failure> {
+    files::allow_many();
+    run(gateway::flood(from, to))
 }
 
 /// Runs it to its end on threads of its own.

@@ -8,16 +8,23 @@
 //! The two gateways are processes of their own, so that what they take is told apart from what their clients take. They
 //! share the machine with them: a figure that is bound by the processor says less of the faster of the two.
 
+mod flood;
 mod load;
 mod peer;
 mod target;
 
-use std::{path::Path, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::flood::flood;
 use self::{
+    flood::Flood,
     load::{Cipher, Tunnel},
     peer::Peer,
     target::{HEARD, Target},
@@ -44,6 +51,8 @@ struct Extent {
     bulk: usize,
     pings: u32,
     openssh: u32,
+    /// Log-ins beside a flood.
+    flooded: u32,
 }
 
 const WHOLE: Extent = Extent {
@@ -55,6 +64,7 @@ const WHOLE: Extent = Extent {
     bulk: 16 * HEARD,
     pings: 2_000,
     openssh: 10,
+    flooded: 50,
 };
 
 const QUICK: Extent = Extent {
@@ -66,7 +76,15 @@ const QUICK: Extent = Extent {
     bulk: HEARD,
     pings: 20,
     openssh: 1,
+    flooded: 3,
 };
+
+/// Where a flood comes from. The clients are at 127.0.0.1.
+const FLOOD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// After so long, and so many log-ins beside a flood, there are enough: sshd takes seconds for each.
+const ENOUGH: Duration = Duration::from_secs(5);
+const LEAST: u32 = 3;
 
 /// So long after the last change memory is looked at.
 const REST: Duration = Duration::from_secs(1);
@@ -115,6 +133,11 @@ pub(super) async fn measure(
     if wanted(Part::Memory) {
         say("Memory");
         bench.memory().await?;
+    }
+    // Last, since sshd is not done with one when it has ended.
+    if wanted(Part::Floods) {
+        say("Log-ins beside a flood");
+        bench.floods().await?;
     }
     Ok(bench.ratios)
 }
@@ -193,6 +216,38 @@ impl Bench<'_> {
             let of = format!("{}, {}", name(tunnel), cipher.name());
             self.ratios.add(&format!("download, {of}"), "MB/s", whose, rate(down));
             self.ratios.add(&format!("upload, {of}"), "MB/s", whose, rate(up));
+        }
+        Ok(())
+    }
+
+    /// How long a log-in takes while somebody else begins connections and does not log in.
+    async fn floods(&mut self) -> anyhow::Result<()> {
+        let kinds = [
+            ("log-in beside nobody", None),
+            ("log-in beside a flood from another address", Some(FLOOD)),
+            ("log-in beside a flood that is never refused", Some(super::stand_in::EXEMPT)),
+        ];
+        for whose in self.turns() {
+            for (metric, from) in kinds {
+                let way = &self.peer(whose).way;
+                let flood = from.map(|from| Flood::begin(from, way.address)).transpose()?;
+                sleep(self.extent.time).await;
+                let mut took = vec![];
+                let first = Instant::now();
+                for n in 0..self.extent.flooded {
+                    let began = Instant::now();
+                    if n >= LEAST && began - first > ENOUGH {
+                        break;
+                    }
+                    way.open(Tunnel::Forward, self.target.echo).await?.take(1).await?;
+                    took.push(began.elapsed().as_secs_f64() * 1e3);
+                }
+                drop(flood);
+                for took in took {
+                    self.ratios.add(metric, "ms", whose, took);
+                }
+                sleep(self.extent.time).await;
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     future::pending,
     io::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,10 +19,11 @@ use berth_engine::{
     About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
     Usage, VmSpec,
 };
-use berth_gateway::{Gateway, GatewaySettings, HostKey, Limits};
+use berth_gateway::{Gateway, GatewaySettings, HostKey, Limits, Penalties};
 use berth_model::{Domains, VmId};
 use berth_store::{PortAccess, Store};
 use berth_web::Site;
+use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::spawn_blocking,
@@ -82,7 +83,11 @@ pub(super) async fn serve(dir: &Path, site: Option<u16>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One account has all the connections, more than a member makes.
+/// A flood from here is never refused for what it did.
+pub(super) const EXEMPT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// One account has all the connections, more than a member makes; and who has been here too often is at an address of this
+/// machine.
 fn settings_of(port: u16) -> GatewaySettings {
     let settings = GatewaySettings::new("ssh.berth.localhost", port);
     let limits = Limits {
@@ -90,7 +95,9 @@ fn settings_of(port: u16) -> GatewaySettings {
         channels_per_account: usize::MAX,
         ..settings.limits.clone()
     };
-    GatewaySettings { limits, ..settings }
+    let exempt = [Ipv4Addr::LOCALHOST, EXEMPT].map(|address| IpNet::from(IpAddr::from(address))).to_vec();
+    let penalties = Penalties { exempt, ..settings.penalties.clone() };
+    GatewaySettings { limits, penalties, ..settings }
 }
 
 /// An engine whose VMs run as soon as they are wanted, and whose ports are the host's own.
