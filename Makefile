@@ -1,6 +1,6 @@
 # Each target can be run again at any time and asks nothing. What they do is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help up down logs build image test fuzz audit
+.PHONY: help up down logs build image test fuzz soak audit
 # How long each target of make fuzz runs.
 SECONDS = 600
 
@@ -27,6 +27,9 @@ test: ## Check the style and run every test
 
 fuzz: ## Feed strange bytes to every parser, ten minutes each (SECONDS=600)
 	@scripts/fuzz.sh $(SECONDS)
+
+soak: ## Use, and kill, everything for an hour (BERTH_SOAK_SECONDS), and look for what is lost or left over
+	@scripts/soak.sh
 
 audit: ## Check licences and sources of the dependencies
 	@scripts/audit.sh

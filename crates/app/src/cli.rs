@@ -78,7 +78,7 @@ fn environment(name: &str) -> Option<PathBuf> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server until SIGTERM; VMs run on after it
-    Serve,
+    Serve(ServeArgs),
     /// Show the configuration in force and what is wrong with it
     CheckConfig,
     /// The images that VMs are made from
@@ -95,6 +95,13 @@ pub(crate) enum Command {
     /// One VM's own process
     #[command(hide = true)]
     VmShim(ShimArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Take the place of the server at the other end of standard input
+    #[arg(long, hide = true)]
+    pub(crate) take_over: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,6 +210,8 @@ pub(crate) enum AdminCommand {
     /// What was recorded of sessions
     #[command(subcommand)]
     Recording(RecordingCommand),
+    /// Put the berth that is installed now in the place of the server that runs; nobody is disconnected
+    Upgrade,
     /// Copy all that the server remembers but the VMs' disks into one file, while it runs
     Backup(BackupArgs),
     /// Show what happened, and who did it, the latest first
@@ -278,6 +287,7 @@ mod tests {
             "admin vm remove vm-0.alice",
             "admin vm disk backup vm-0.alice x.qcow2",
             "admin vm disk restore vm-0.alice x.qcow2 --yes",
+            "admin upgrade --json",
             "admin backup berth.tar --no-recordings",
             "restore berth.tar --state /s --json",
         ] {

@@ -22,6 +22,7 @@ pub(crate) mod recording;
 pub(crate) mod serve;
 pub(crate) mod share;
 pub(crate) mod team;
+pub(crate) mod upgrade;
 pub(crate) mod vm;
 
 mod confirm;

@@ -17,6 +17,7 @@ mod span;
 mod ssh;
 mod ssh_limits;
 mod tls;
+mod upgrade;
 mod vm;
 mod word;
 
@@ -41,6 +42,7 @@ pub(crate) use self::{
     size::Size,
     span::Span,
     ssh::Ssh,
+    upgrade::Upgrade,
     vm::Vm,
 };
 
@@ -66,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) host: Host,
     pub(crate) oidc: Oidc,
     pub(crate) recording: Recording,
+    pub(crate) upgrade: Upgrade,
     pub(crate) log: Log,
 }
 
@@ -85,6 +88,7 @@ impl Default for Config {
             host: Host::default(),
             oidc: Oidc::default(),
             recording: Recording::default(),
+            upgrade: Upgrade::default(),
             log: Log::default(),
         }
     }

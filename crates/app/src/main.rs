@@ -18,9 +18,11 @@ mod cli;
 mod command;
 mod config;
 mod files;
+mod handover;
 mod https;
 mod known_hosts;
 mod logging;
+mod notify;
 mod output;
 mod ssh_config;
 mod state;
@@ -40,7 +42,7 @@ use crate::{
     },
     command::{
         Context, account, audit, backup as copies, bench, check_config, host_ca, image, key, recording,
-        serve, share, team, vm,
+        serve, share, team, upgrade, vm,
     },
     output::Output,
 };
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
     let context = Context { overrides: cli.overrides(), output };
     let done = match cli.command {
-        Command::Serve => serve::run(&context),
+        Command::Serve(args) => serve::run(&context, &args),
         Command::CheckConfig => check_config::run(&context),
         Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
         Command::Image(ImageCommand::List) => image::list(&context),
@@ -122,6 +124,7 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
         AdminCommand::HostCa(command) => host_ca::run(context, command),
         AdminCommand::Recording(command) => recording::run(context, command),
         AdminCommand::Team(command) => team::run(context, &command),
+        AdminCommand::Upgrade => upgrade::run(context),
         AdminCommand::Backup(args) => copies::back_up(context, &args),
         AdminCommand::Audit(args) => audit::audit(context, &args),
     }

@@ -16,7 +16,10 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -106,12 +109,9 @@ impl StateDir {
             }
             Err(error) => return Err(failed(error.into())),
         }
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(failed)?;
-        Ok(Lock { _file: file })
+        let mut lock = Lock { file };
+        lock.sign().map_err(failed)?;
+        Ok(lock)
     }
 
     /// The process that holds the folder, if one does.
@@ -135,7 +135,26 @@ fn holder(file: &mut File) -> String {
 /// The state folder is this process's.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// The lock of another server, which it has given with its file.
+    pub(crate) fn given(file: OwnedFd) -> Self {
+        Self { file: file.into() }
+    }
+
+    /// Another handle to the same lock, which holds it too.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned()
+    }
+
+    /// Says in it that this process has it.
+    pub(crate) fn sign(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        writeln!(self.file, "{}", std::process::id())
+    }
 }
 
 /// Why the state folder cannot be used. The sentence is for the operator and tells the cause itself, so that there is no

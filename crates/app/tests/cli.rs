@@ -16,5 +16,8 @@ mod offline;
 #[path = "cli/serve.rs"]
 mod serve;
 #[cfg(test)]
+#[path = "cli/upgrade.rs"]
+mod upgrade;
+#[cfg(test)]
 #[path = "cli/world.rs"]
 mod world;

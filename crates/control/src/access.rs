@@ -101,6 +101,18 @@ impl Control {
     }
 }
 
+impl Control {
+    /// By what an account may enter a VM: which it is, and for a guest until when; `None` for who may not.
+    pub(crate) async fn way_in(
+        &self,
+        vm: &VmName,
+        account: &AccountName,
+    ) -> Result<Option<(VmId, Option<Option<OffsetDateTime>>)>, StoreError> {
+        let open = self.enterable(account).await?;
+        Ok(open.into_iter().find(|open| open.vm == *vm).map(|open| (open.id, open.shared)))
+    }
+}
+
 /// A VM that an account may enter.
 #[derive(Clone)]
 struct Enterable {

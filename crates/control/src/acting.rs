@@ -59,20 +59,32 @@ impl Acting {
 
     /// Does a change and writes it down. Whoever asked for it may go away half-way, and with them the future that waits
     /// here: what is changed is written down all the same.
-    pub(crate) async fn to_the_end<T, F>(&self, work: impl FnOnce(Self) -> F) -> T
+    ///
+    /// A server that is being replaced changes nothing: two that do would not know of each other.
+    pub(crate) async fn to_the_end<T, E, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.control.to_the_end(work(self.clone())).await
+        let (control, work) = (self.control.clone(), work(self.clone()));
+        let change = async move {
+            let Some(_changing) = control.may_change().await else { return Err(Error::Replaced.into()) };
+            work.await
+        };
+        self.control.to_the_end(change).await
     }
 
     /// The same for what waits for a VM, for as long as that takes: a server that ends does not wait for it.
-    pub(crate) async fn to_the_end_of_wait<T, F>(&self, work: impl FnOnce(Self) -> F) -> T
+    pub(crate) async fn to_the_end_of_wait<T, E, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
+        if self.control.may_change().await.is_none() {
+            return Err(Error::Replaced.into());
+        }
         let closing = self.control.closing.clone();
         let work = closing.run_until_cancelled_owned(work(self.clone()));
         match self.control.to_the_end(work).await {

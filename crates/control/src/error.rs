@@ -112,6 +112,15 @@ pub enum Error {
         /// A clause without a full stop.
         reason: String,
     },
+    /// Another server is taking its place, or has.
+    #[error("This server is being replaced by a newer one, which does that: connect once more.")]
+    Replaced,
+    /// Something is under way that two servers must not do at once.
+    #[error(
+        "The server cannot be replaced now: {}. Nothing has happened; try again when that is done.",
+        .0.as_ref().map_or_else(|| "something is being changed".to_owned(), |vm| format!("{vm} is being stopped, rebuilt or removed"))
+    )]
+    NotQuiet(Option<VmName>),
     /// It is on its way from one thing to another, again and again.
     #[error("The disk of {0} was not copied: it was started and stopped meanwhile. Try again.")]
     Restless(VmName),
@@ -285,6 +294,7 @@ impl Error {
             | Error::NotRunning(_)
             | Error::NotOff(_)
             | Error::Restless(_)
+            | Error::NotQuiet(_)
             | Error::InUse(_)
             | Error::AlwaysOn(_)
             | Error::TooManyPorts { .. }
@@ -302,6 +312,7 @@ impl Error {
             | Error::NoRoomForDisk { .. }
             | Error::Engine { .. }
             | Error::Recordings(_)
+            | Error::Replaced
             | Error::UserCaDamaged
             | Error::HostCaDamaged
             | Error::TeamKrlDamaged

@@ -74,7 +74,7 @@ impl HostCas {
         }
     }
 
-    async fn read_again(&self, store: &Store) -> Result<(), Error> {
+    pub(crate) async fn read_again(&self, store: &Store) -> Result<(), Error> {
         self.0.send_replace(Arc::new(read(store).await?));
         Ok(())
     }

@@ -56,6 +56,7 @@ mod settings;
 mod sharing;
 mod sites;
 mod stage;
+mod standing;
 mod status;
 mod supervisor;
 mod team_ca;
@@ -85,7 +86,7 @@ use berth_model::{AccountName, VmId, VmName};
 use berth_store::{Store, VmRow};
 use futures::{FutureExt, future::BoxFuture};
 use time::OffsetDateTime;
-use tokio::time::sleep;
+use tokio::{sync::RwLock, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -124,6 +125,7 @@ pub use recordings::{RecordingSettings, Recordings};
 pub use settings::Settings;
 pub use sharing::{ShareInfo, ShareTerms};
 pub use sites::{SITE_PASS_LIFE, SiteRefusal, SiteVisitor, VisitError};
+pub use standing::Entrance;
 pub use status::Status;
 pub use team_ca::{KrlInfo, TeamCaInfo, TeamCasInfo};
 pub use tokens::{ApiLogin, TokenError, TokenInfo};
@@ -168,6 +170,8 @@ pub struct Control {
     web: Web,
     tasks: TaskTracker,
     closing: CancellationToken,
+    /// Read-locked by each change that people ask for.
+    changing: RwLock<()>,
 }
 
 impl Control {
@@ -200,6 +204,7 @@ impl Control {
             team_cas,
             ledger: ledger.clone(),
             recorded,
+            standing: Default::default(),
         });
         let control = Arc::new(Self {
             since: settings.clock.now(),
@@ -213,6 +218,7 @@ impl Control {
             web: Web::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            changing: RwLock::new(()),
         });
         let (store, closing) = (control.store.clone(), control.closing.clone());
         control.tasks.spawn(ledger::write(store, control.settings.clock, ledger, lines, closing));

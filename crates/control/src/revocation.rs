@@ -52,7 +52,14 @@ impl<K: Eq + Hash + Clone> Revocations<K> {
         Revocation(token)
     }
 
-    /// The same for all keys for which `which` holds.
+    /// All that somebody is in by.
+    pub(crate) fn keys(&self) -> Vec<K> {
+        let switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = switches.iter().filter(|(_, token)| token.strong_count() > 0);
+        in_use.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Ends all that keys let in for which `which` holds.
     pub(crate) fn revoke_where(&self, which: impl Fn(&K) -> bool) {
         let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
         switches.retain(|key, token| {

@@ -31,7 +31,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub(crate) use self::handle::{Handle, Handles, Policy};
+pub(crate) use self::{
+    handle::{Handle, Handles, Policy},
+    operations::exchange_uses,
+};
 
 use self::{
     always_on::AlwaysOn,
@@ -54,6 +57,7 @@ use crate::{
     recordings::Recorded,
     room::{Queued, Room},
     settings::Settings,
+    standing::Standing,
     team_ca::TeamCas,
     user_ca::UserCa,
     why::SleptFor,
@@ -80,8 +84,17 @@ pub(crate) struct Tools {
     pub(crate) host_cas: HostCas,
     pub(crate) team_cas: TeamCas,
     pub(crate) ledger: Ledger,
+    /// Whether it is this server that decides about VMs.
+    pub(crate) standing: watch::Sender<Standing>,
     /// Where sessions are recorded, if anywhere.
     pub(crate) recorded: Option<Recorded>,
+}
+
+impl Tools {
+    /// Whether this server decides about VMs, and not another one.
+    pub(crate) fn decides(&self) -> bool {
+        *self.standing.borrow() == Standing::Serves
+    }
 }
 
 /// The task's own state.
@@ -250,7 +263,17 @@ impl Supervisor {
     }
 
     /// Whoever asks for a VM uses it, and takes back that somebody turned it off.
+    ///
+    /// A server that has left starts none that is off: the one that serves looks at those that sleep or run, and would not
+    /// know of it.
     fn on_start_asked(&mut self, answer: Answer, event: Event) {
+        let has_left = *self.tools.standing.borrow() == Standing::Left;
+        if has_left && matches!(*self.state.borrow(), State::Off { .. }) {
+            let reason = "this connection is by a server that was replaced: connect once more".to_owned();
+            // Who asked may have gone away.
+            let _ = answer.send(Err(Refusal::Engine(EngineError::StartFailed { reason })));
+            return;
+        }
         self.starts.push(answer);
         self.always_on.turned_off = false;
         self.activity.note(UseKind::Started);

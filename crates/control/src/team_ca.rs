@@ -127,7 +127,7 @@ impl Control {
     }
 
     /// Takes up what the store has, and ends what it does not allow any more.
-    async fn team_cas_changed(&self) -> Result<TeamCasInfo, Error> {
+    pub(crate) async fn team_cas_changed(&self) -> Result<TeamCasInfo, Error> {
         let trusted = Arc::new(read(&self.store, self.settings.domains.team()).await?);
         *self.tools.team_cas.0.write().unwrap_or_else(PoisonError::into_inner) = trusted.clone();
         self.certificates.revoke_where(|certificate| {

@@ -201,9 +201,9 @@ impl TerminalPage {
         }
         let detail = format!("terminal {}, {}", self.stage.number, right.words());
         let vm = self.stage.vm.clone();
-        let note =
-            |acting: Acting| async move { acting.note_vm(AuditKind::TerminalShared, &vm, &detail).await };
-        self.acting.to_the_end(note).await;
+        let acting = self.acting.clone();
+        let note = async move { acting.note_vm(AuditKind::TerminalShared, &vm, &detail).await };
+        self.acting.control.to_the_end(note).await;
         Ok(())
     }
 

@@ -52,7 +52,8 @@ struct Entrance {
 
 impl Gateway {
     /// Serves all `listeners` until `shutdown` is cancelled; then tells every client and returns once their
-    /// connections are gone, a second or so later.
+    /// connections are gone, a second or so later. When the server has left, those who are connected stay so, and it returns
+    /// when the last of them has gone.
     ///
     /// Dropping the future stops accepting and leaves the connections that there are to themselves.
     pub async fn serve(
@@ -63,6 +64,9 @@ impl Gateway {
         shutdown: CancellationToken,
     ) {
         let tasks = TaskTracker::new();
+        // What is for those who are to come.
+        let left = shutdown.child_token();
+        let mut lets_in = control.entrance();
         let limits = settings.limits.clone();
         let door = Admission::new(limits.logging_in, limits.logging_in_per_source);
         let penalties = Arc::new(Penalties::new(settings.penalties.clone()));
@@ -81,7 +85,7 @@ impl Gateway {
         let identity = Identity::new(control.clone(), host_key, &settings);
         let (configs, config) = watch::channel(identity.config());
         let common = Arc::new(Common {
-            spares: Spares::new(control.clone(), tasks.clone(), shutdown.clone()),
+            spares: Spares::new(control.clone(), tasks.clone(), left.clone()),
             accounts,
             memory,
             notices: Notices::new(control.clone()),
@@ -92,7 +96,7 @@ impl Gateway {
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         });
-        let stop = shutdown.clone();
+        let stop = left.clone();
         tasks.spawn(async move {
             let _ends_only_so = stop.run_until_cancelled(identity.follow(configs)).await;
         });
@@ -103,7 +107,10 @@ impl Gateway {
                 let _ends_only_so = shutdown.run_until_cancelled(accept(listener, entrance)).await;
             });
         }
-        shutdown.cancelled().await;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = lets_in.shut() => left.cancel(),
+        }
         tasks.close();
         tasks.wait().await;
     }
@@ -114,8 +121,9 @@ async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
         info!(%address, "listening for ssh");
     }
     let mut pause = PAUSE.0;
-    loop {
-        match listener.accept().await {
+    let mut lets_in = entrance.common.control.entrance();
+    while let Some(accepted) = lets_in.next(|| listener.accept()).await {
+        match accepted {
             Ok((stream, from)) => {
                 pause = PAUSE.0;
                 entrance.welcome(stream, from);

@@ -75,7 +75,7 @@ pub use sessions::{
     BegunSession, LoginSessionRow, LoginWay, MAX_LOGIN_SESSIONS, NewLoginSession, SessionId, SessionLife,
 };
 pub use shares::{MAX_SHARES, MemberRow, NewShare, ShareRow};
-pub use sqlite::{Store, schema_version};
+pub use sqlite::{Changes, Store, schema_version};
 pub use team_cas::{AddedTeamCa, MAX_TEAM_CAS, TeamCaRow};
 pub use tokens::{MAX_TOKEN_LABEL, MAX_TOKENS, NewToken, Scope, TokenId, TokenRow};
 pub use vms::{NewVm, Noted, VmRow};

@@ -113,6 +113,48 @@ impl Store {
         synced.await.map_err(unmade)
     }
 
+    /// What tells of every change from now on, also of those that other processes make. Not for a database in memory.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn changes(&self) -> Result<Changes, StoreError> {
+        let mut connection = SqliteConnection::connect_with(&self.writer.connect_options()).await?;
+        let seen = data_version(&mut connection).await?;
+        Ok(Changes { connection, seen })
+    }
+
+    /// Brings a copy of the database at `path` up to date, to see whether that can be done: what is there stays as it is. The
+    /// copy is made beside it, and deleted.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn rehearse(path: &Path, copy: &Path, default_team: &TeamName) -> Result<(), StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let opening = |error| opening_error(error, path);
+        let pool = pool(1).connect_with(options).await.map_err(opening)?;
+        let original = Self { writer: pool.clone(), reader: pool };
+        let copied = original.copy_to(copy).await;
+        original.close().await;
+        let opened = match copied {
+            Ok(()) => Self::open(copy, default_team).await,
+            Err(error) => Err(error),
+        };
+        let done = match opened {
+            Ok(store) => {
+                store.close().await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        for end in ["", "-wal", "-shm"] {
+            let mut name = copy.as_os_str().to_owned();
+            name.push(end);
+            // What stays is a waste of room and nothing worse.
+            let _ = tokio::fs::remove_file(name).await;
+        }
+        done
+    }
+
     async fn prepare(&self, path: &Path, default_team: &TeamName) -> Result<(), StoreError> {
         MIGRATIONS.run(&self.writer).await.map_err(|error| migration_error(error, path))?;
         self.ensure_team(default_team).await
@@ -128,6 +170,29 @@ impl Store {
     pub(crate) fn reader(&self) -> &SqlitePool {
         &self.reader
     }
+}
+
+/// Whether anything has changed in a database. See [`Store::changes`].
+#[derive(Debug)]
+pub struct Changes {
+    connection: SqliteConnection,
+    seen: i64,
+}
+
+impl Changes {
+    /// Whether anybody, in this process or another, has changed anything since this was last asked.
+    ///
+    /// # Errors
+    /// Only those of the database itself.
+    pub async fn any(&mut self) -> Result<bool, StoreError> {
+        let now = data_version(&mut self.connection).await?;
+        Ok(std::mem::replace(&mut self.seen, now) != now)
+    }
+}
+
+/// Counts what other connections have committed (SQLite, PRAGMA data_version).
+async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
 }
 
 /// The version of the schema that this program writes. It reads older ones, and none that is newer.

@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("site: {at}");
     println!("people: alice, bob, carol");
     println!("password: {PASSWORD}");
-    serve(listener, router, stop).await;
+    serve(listener, router, demo.control.entrance(), stop).await;
     drop(connected);
     Ok(())
 }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Extensions};
+use berth_control::Entrance;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::{
@@ -87,17 +88,29 @@ pub(crate) struct ByTls;
 
 /// As [`serve`], by https. A connection has a place among all from its first byte on, and loses it after ten seconds
 /// without a handshake.
-pub async fn serve_tls(listener: TcpListener, router: Router, tls: Tls, stop: CancellationToken) {
-    serve_by(listener, router, Some(tls), stop).await;
+pub async fn serve_tls(
+    listener: TcpListener,
+    router: Router,
+    tls: Tls,
+    entrance: Entrance,
+    stop: CancellationToken,
+) {
+    serve_by(listener, router, Some(tls), entrance, stop).await;
 }
 
-/// Serves `router` on `listener` until `stop`, then lets the requests under way finish and returns. Whoever cannot wait
+/// Serves `router` on `listener` through `entrance` until that is shut or `stop`, then lets the requests under way finish and returns. Whoever cannot wait
 /// for slow clients drops the future, which ends their connections.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_by(listener, router, None, stop).await;
+pub async fn serve(listener: TcpListener, router: Router, entrance: Entrance, stop: CancellationToken) {
+    serve_by(listener, router, None, entrance, stop).await;
 }
 
-async fn serve_by(listener: TcpListener, router: Router, tls: Option<Tls>, stop: CancellationToken) {
+async fn serve_by(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+    mut entrance: Entrance,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     let ended = CancellationToken::new();
@@ -105,8 +118,9 @@ async fn serve_by(listener: TcpListener, router: Router, tls: Option<Tls>, stop:
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = entrance.next(|| accept(&listener, &room)) => accepted,
         };
+        let Some(accepted) = accepted else { break };
         match accepted {
             Ok((stream, peer, permit)) => {
                 let carrier =
@@ -121,6 +135,7 @@ async fn serve_by(listener: TcpListener, router: Router, tls: Option<Tls>, stop:
             }
         }
     }
+    drop(listener);
     connections.close();
     connections.wait().await;
 }

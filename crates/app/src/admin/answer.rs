@@ -9,14 +9,17 @@ use berth_control::{
 };
 use berth_model::{AccountName, KrlError, VmName};
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{AccountLimits, Answer, AuditSearch, Failure, FailureKind, Request, WayIn};
+use super::wire::{AccountLimits, Answer, AuditSearch, Failure, FailureKind, Request, Upgraded, WayIn};
 use crate::{known_hosts::KnownHosts, state::StateDir};
 
 /// So much of a name that does not exist is said back, in characters.
 const MAX_SAID_BACK: usize = 80;
+
+/// Somebody who wants the server replaced, and is told how that went.
+pub(crate) type Asked = oneshot::Sender<Result<Upgraded, Failure>>;
 
 /// Where requests are carried out.
 pub(crate) struct Desk {
@@ -32,9 +35,21 @@ pub(crate) struct Desk {
     pub(crate) state: StateDir,
     /// The file of the configuration.
     pub(crate) config: Option<PathBuf>,
+    /// Where it is asked for another server.
+    pub(crate) upgrades: mpsc::Sender<Asked>,
 }
 
 impl Desk {
+    /// Has the server replaced, and tells how that went.
+    async fn upgrade(&self) -> Result<Upgraded, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Failure::new(FailureKind::Unavailable, "This server is about to end. Try again.");
+        self.upgrades.try_send(answer).map_err(|_| {
+            Failure::new(FailureKind::Conflict, "The server is being replaced already, or was.")
+        })?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     /// Carries out one request.
     pub(crate) async fn answer(
         &self,
@@ -88,6 +103,7 @@ impl Desk {
                 let (invitation, address) = host.invite(Invitation { name, role, note }).await?;
                 Answer::Invited { invitation, address: address.expose().clone() }
             }
+            Request::Upgrade {} => Answer::Upgraded(self.upgrade().await?),
             Request::Backup {} => {
                 let path = self.state.new_copy();
                 host.copy_database(&path).await?;

@@ -93,11 +93,13 @@ pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>, stop: Cancell
     let requests = TaskTracker::new();
     let ended = CancellationToken::new();
     let _end_on_drop = ended.clone().drop_guard();
+    let mut entrance = desk.control.entrance();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = entrance.next(|| listener.accept()) => accepted,
         };
+        let Some(accepted) = accepted else { break };
         match accepted {
             Ok((stream, _)) => match room.for_connection() {
                 Ok(permit) => {
@@ -116,6 +118,7 @@ pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>, stop: Cancell
             }
         }
     }
+    drop(listener);
     requests.close();
     requests.wait().await;
 }

@@ -55,6 +55,8 @@ pub(crate) enum Request {
     AccountLink { name: String, what: LinkFor },
     /// Makes an invitation: a link that an account is made with.
     AccountInvite { name: Option<String>, role: Role, note: String },
+    /// Puts a new server in the place of this one.
+    Upgrade {},
     /// Copies the database, for a backup.
     Backup {},
     /// A page of the audit trail.
@@ -140,7 +142,8 @@ impl Request {
             | Self::VmDiskCopy { .. }
             | Self::VmDiskReplace { .. }
             | Self::VmRemove { .. }
-            | Self::AccountRemove { .. } => true,
+            | Self::AccountRemove { .. }
+            | Self::Upgrade {} => true,
             Self::AccountAdd { .. }
             | Self::AccountList {}
             | Self::AccountWayIn { .. }
@@ -251,6 +254,8 @@ pub(crate) enum Answer {
         address: String,
     },
     Audit(Vec<AuditInfo>),
+    /// Another server serves.
+    Upgraded(Upgraded),
     /// The database as it was, for whoever asked to take away and to delete.
     DatabaseCopied {
         path: PathBuf,
@@ -303,6 +308,17 @@ pub(crate) enum Answer {
     Log {
         text: String,
     },
+}
+
+/// Which server serves now, and which has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Upgraded {
+    /// The process that serves.
+    pub(crate) serves: u32,
+    /// The one that has served.
+    pub(crate) left: u32,
+    /// Connections into VMs that it has yet.
+    pub(crate) connections: usize,
 }
 
 /// What an account may have, and what it has.

@@ -3,45 +3,76 @@
 //! ```text
 //!   config ──► lock, addresses ──► store, engine, control ──► gateway, website, admin socket
 //!                                                                │ SIGTERM, SIGINT
-//!              VMs run on  ◄── control closes ◄── drain, with a deadline ◄┘
+//!              VMs run on  ◄── control closes ◄── drain, with a deadline ◄┤
+//!                                                                │ berth admin upgrade: see `handover`
+//!              ends with its last connection ◄── has left ◄──────┘
 //! ```
 //!
 //! Addresses are bound before anything is opened, so that a server that cannot serve touches nothing.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+mod doors;
+mod successor;
+
+use std::{
+    net::SocketAddr,
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use berth_control::Control;
+use berth_control::{Actor, Control};
 use berth_gateway::{Gateway, GatewaySettings, HostKey};
 use berth_model::parse_pasted;
 use berth_store::Store;
 use berth_web::tls::Tls;
 use tokio::{
-    net::{TcpListener, UnixListener},
     signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
+    sync::mpsc,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Context, check_config::cannot_listen, image};
+use self::{
+    doors::Doors,
+    successor::{Origin, Successor},
+};
+use super::{Context, image};
 use crate::{
     admin::{
-        answer::Desk,
+        answer::{Asked, Desk},
         server,
-        wire::{Failure, FailureKind},
+        wire::{Failure, FailureKind, Upgraded},
     },
+    cli::ServeArgs,
     config::Config,
     files,
+    handover::{Estate, Other, Say},
     https::Asker,
-    known_hosts::{KnownHosts, other_names, reachable},
-    logging,
-    state::{Lock, StateDir},
+    known_hosts::{KnownHosts, other_names},
+    logging, notify,
+    state::Lock,
 };
 
 /// So long may requests and connections take to end after the signal.
 const DRAIN: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
+pub(crate) fn run(context: &Context<'_>, args: &ServeArgs) -> Result<(), Failure> {
+    let failed = |error: anyhow::Error| Failure::new(FailureKind::Unavailable, format!("{error:#}"));
+    let origin = Origin::of_this().context("The path of this program is not known").map_err(failed)?;
+    let predecessor = if args.take_over { Some(predecessor().map_err(failed)?) } else { None };
+    let told = predecessor.as_ref().map(|before| before.stream.try_clone()).transpose();
+    let told = told.context("The server has too many files open").map_err(failed)?;
+    let served = begin(context, origin, predecessor);
+    if let (Err(failure), Some(told)) = (&served, told) {
+        // Whoever asked for it is told by the one that goes on.
+        let _ = Say::Failed { message: failure.message.clone() }.write(&told);
+    }
+    served
+}
+
+fn begin(context: &Context<'_>, origin: Origin, predecessor: Option<Predecessor>) -> Result<(), Failure> {
     let config = context.config()?;
     let failed = |error: anyhow::Error| Failure::new(FailureKind::Unavailable, format!("{error:#}"));
     logging::start(&config.log).map_err(|error| Failure::new(FailureKind::Invalid, error))?;
@@ -51,87 +82,78 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         .build()
         .context("The server cannot start its threads")
         .map_err(failed)?;
-    let served = runtime.block_on(serve(&config, context.overrides.file.clone())).map_err(failed);
+    let file = context.overrides.file.clone();
+    let served = runtime.block_on(async {
+        let signals = Signals::listen()?;
+        match predecessor {
+            None => alone(&config, file, origin, signals).await,
+            Some(predecessor) => after(predecessor, &config, file, origin, signals).await,
+        }
+    });
     // What still blocks a thread after the deadline ends with the process.
     runtime.shutdown_background();
-    served
+    served.map_err(failed)
 }
 
-async fn serve(config: &Config, file: Option<PathBuf>) -> anyhow::Result<()> {
-    let signals = Signals::listen()?;
+/// A server that runs, and whose place is to be taken.
+struct Predecessor {
+    estate: Estate,
+    stream: UnixStream,
+}
+
+/// The server at the other end of standard input, with all that it gives.
+fn predecessor() -> anyhow::Result<Predecessor> {
+    let unfit = "Servers are replaced with: berth admin upgrade";
+    let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context(unfit)?);
+    let estate = Estate::take(&stream).context(unfit)?;
+    Ok(Predecessor { estate, stream })
+}
+
+async fn alone(
+    config: &Config,
+    file: Option<PathBuf>,
+    origin: Origin,
+    signals: Signals,
+) -> anyhow::Result<()> {
     let doors = Doors::open(config).await?;
     let control = open(config, &doors).await?;
-    let desk = desk(&doors, &control, file);
-    desk.known_hosts
-        .rewrite(&control)
-        .await
-        .with_context(|| format!("{} cannot be written", doors.state.known_hosts().display()))?;
-
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let _lock = spawn(config, doors, &control, desk, &stop, &tasks)?;
+    let running = Running::start(config, doors, control, file, origin).await?;
     tracing::info!(website = config.website(), "ready");
-
-    signals.wait().await;
-    tracing::info!("stopping; VMs run on");
-    stop.cancel();
-    tasks.close();
-    let drained = async {
-        tasks.wait().await;
-        control.close().await;
-    };
-    if timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("some connections did not end in time and are cut");
-    }
+    notify::ready();
+    running.serve(config, signals, None).await;
     Ok(())
 }
 
-/// What a server has to have before it touches anything else: the state folder for itself, its addresses, its key.
-struct Doors {
-    lock: Lock,
-    state: StateDir,
-    ssh: Vec<TcpListener>,
-    http: Vec<TcpListener>,
-    https: Vec<TcpListener>,
-    admin: UnixListener,
-    host_key: HostKey,
-    /// Where the gateway listens: the configuration's addresses, with the port that the system chose for a 0.
-    ssh_addresses: Vec<SocketAddr>,
-}
-
-impl Doors {
-    async fn open(config: &Config) -> anyhow::Result<Self> {
-        let state = StateDir::at(&config.state_dir);
-        state.make()?;
-        let lock = state.lock()?;
-        state.forget_copies();
-        let ssh = listen(&config.ssh.listen).await?;
-        let http = listen(&config.http.listen).await?;
-        let https = listen(&config.http.tls.listen).await?;
-        let ssh_addresses = ssh.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let socket = state.admin_socket();
-        let admin = server::bind(&socket).with_context(|| format!("{} cannot be made", socket.display()))?;
-        let host_key = HostKey::load_or_create(&state.host_key())?;
-        Ok(Self { lock, state, ssh, http, https, admin, host_key, ssh_addresses })
+/// Takes the place of another server. Before it says so, nothing has happened.
+async fn after(
+    predecessor: Predecessor,
+    config: &Config,
+    file: Option<PathBuf>,
+    origin: Origin,
+    signals: Signals,
+) -> anyhow::Result<()> {
+    let mut other = Other::new(predecessor.stream)?;
+    let doors = Doors::take_over(config, predecessor.estate).await?;
+    let (database, copy) = (doors.state.database(), doors.state.new_copy());
+    Store::rehearse(&database, &copy, &config.team).await?;
+    other.say(&Say::Prepared).await?;
+    if other.hear().await? != Some(Say::Go) {
+        anyhow::bail!("The server that runs goes on");
     }
-
-    /// The gateway's first address, from this machine.
-    fn gateway(&self) -> Option<SocketAddr> {
-        self.ssh_addresses.first().map(|address| SocketAddr::new(reachable(address.ip()), address.port()))
+    let control = open(config, &doors).await?;
+    control.wait_for_work();
+    let mut running = Running::start(config, doors, control, file, origin).await?;
+    other.say(&Say::Ready).await?;
+    if other.hear().await? != Some(Say::Take) {
+        anyhow::bail!("The server that runs goes on");
     }
-
-    fn ssh_port(&self) -> u16 {
-        self.ssh_addresses.first().map_or(22, SocketAddr::port)
+    if let Err(error) = running.lock.sign() {
+        tracing::warn!(%error, "the lock names another process");
     }
-}
-
-async fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = vec![];
-    for address in addresses {
-        let bound = TcpListener::bind(address).await;
-        listeners.push(bound.map_err(|error| anyhow::anyhow!(cannot_listen(*address, &error)))?);
-    }
-    Ok(listeners)
+    running.control.stay().await;
+    tracing::info!(website = config.website(), "ready, in the place of another server");
+    running.serve(config, signals, Some(other)).await;
+    Ok(())
 }
 
 async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
@@ -146,7 +168,12 @@ async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
     Ok(control)
 }
 
-fn desk(doors: &Doors, control: &Arc<Control>, config: Option<PathBuf>) -> Desk {
+fn desk(
+    doors: &Doors,
+    control: &Arc<Control>,
+    config: Option<PathBuf>,
+    upgrades: mpsc::Sender<Asked>,
+) -> Desk {
     let path = doors.state.known_hosts();
     let gateway = control.settings().domains.gateway_host();
     let key = doors.host_key.public_line();
@@ -157,18 +184,149 @@ fn desk(doors: &Doors, control: &Arc<Control>, config: Option<PathBuf>) -> Desk 
         known_hosts_path: path,
         state: doors.state.clone(),
         config: config.map(|file| std::path::absolute(&file).unwrap_or(file)),
+        upgrades,
     }
 }
 
-/// Starts everything that serves. The lock is given back, to be held until all of it has ended.
+/// A server with everything that it does.
+struct Running {
+    control: Arc<Control>,
+    /// All that serves somebody.
+    tasks: TaskTracker,
+    /// Who is connected is sent away.
+    stop: CancellationToken,
+    /// Nobody is let in any more.
+    left: CancellationToken,
+    lock: Lock,
+    estate: Estate,
+    origin: Origin,
+    upgrades: mpsc::Receiver<Asked>,
+}
+
+impl Running {
+    /// Starts what serves.
+    async fn start(
+        config: &Config,
+        doors: Doors,
+        control: Arc<Control>,
+        file: Option<PathBuf>,
+        origin: Origin,
+    ) -> anyhow::Result<Self> {
+        let (upgrade, upgrades) = mpsc::channel(1);
+        let desk = desk(&doors, &control, file, upgrade);
+        desk.known_hosts
+            .rewrite(&control)
+            .await
+            .with_context(|| format!("{} cannot be written", doors.state.known_hosts().display()))?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let left = stop.child_token();
+        let (lock, estate) = spawn(config, doors, &control, desk, (&stop, &left), &tasks)?;
+        Ok(Self { control, tasks, stop, left, lock, estate, origin, upgrades })
+    }
+
+    /// Serves until it is told to stop, or another server serves and nobody is connected any more.
+    async fn serve(mut self, config: &Config, mut signals: Signals, mut predecessor: Option<Other>) {
+        loop {
+            tokio::select! {
+                () = signals.come() => break,
+                Some(asked) = self.upgrades.recv() => {
+                    match successor::hand_over(&self.origin, &self.estate, &self.control).await {
+                        Ok(successor) => {
+                            return self.outlast(config, signals, predecessor, successor, asked).await;
+                        }
+                        Err(failure) => {
+                            tracing::warn!(%failure, "the server was not replaced");
+                            // Who asked may have gone away.
+                            let _ = asked.send(Err(failure));
+                        }
+                    }
+                }
+            }
+        }
+        tracing::info!("stopping; VMs run on");
+        send_away(&mut predecessor).await;
+        self.end().await;
+    }
+
+    /// Serves who is connected, for another server lets in who comes.
+    async fn outlast(
+        self,
+        config: &Config,
+        mut signals: Signals,
+        mut predecessor: Option<Other>,
+        successor: Successor,
+        asked: Asked,
+    ) {
+        let Successor { mut child, mut other } = successor;
+        let serves = child.id().unwrap_or_default();
+        notify::server_is(serves);
+        // Nothing is left of it when it ends first.
+        TaskTracker::new().spawn(async move { drop(child.wait().await) });
+        let followed = self.control.leave().await;
+        let Self { control, tasks, stop, left, lock, estate, origin: _, upgrades } = self;
+        let (_, connections) = control.acting(Actor::host()).connections("", 0).unwrap_or_default();
+        tracing::info!(serves, connections, "another server serves; this one ends with its connections");
+        let _ = asked.send(Ok(Upgraded { serves, left: std::process::id(), connections }));
+        // The other one has its own.
+        drop((lock, estate, upgrades));
+        left.cancel();
+        tasks.close();
+        let told = async {
+            while !matches!(other.hear().await, Ok(Some(Say::End))) {
+                // One that crashed has said nothing: its successor serves with the same store.
+                sleep(DRAIN).await;
+            }
+        };
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = signals.come() => {}
+            () = told => {}
+            () = sleep(config.upgrade.patience.duration()) => {
+                tracing::info!("the connections that are left are ended");
+            }
+            () = std::future::ready(()), if followed.is_err() => {
+                tracing::error!("what is decided cannot be followed: the connections are ended");
+            }
+        }
+        send_away(&mut predecessor).await;
+        end(&control, &tasks, &stop).await;
+    }
+
+    async fn end(self) {
+        end(&self.control, &self.tasks, &self.stop).await;
+    }
+}
+
+/// Has the server whose place this one took end its connections too: what is stopped is stopped.
+async fn send_away(predecessor: &mut Option<Other>) {
+    if let Some(other) = predecessor {
+        // It may have ended long ago.
+        let _ = other.say(&Say::End).await;
+    }
+}
+
+async fn end(control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
+    stop.cancel();
+    tasks.close();
+    let drained = async {
+        tasks.wait().await;
+        control.close().await;
+    };
+    if timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("some connections did not end in time and are cut");
+    }
+}
+
+/// Starts everything that serves. The lock is given back, to be held until all of it has ended, and what another server can
+/// go on with.
 fn spawn(
     config: &Config,
     doors: Doors,
     control: &Arc<Control>,
     desk: Desk,
-    stop: &CancellationToken,
+    (stop, left): (&CancellationToken, &CancellationToken),
     tasks: &TaskTracker,
-) -> anyhow::Result<Lock> {
+) -> anyhow::Result<(Lock, Estate)> {
     let domains = &control.settings().domains;
     let ssh_port = doors.ssh_port();
     let site = berth_web::Site {
@@ -177,20 +335,26 @@ fn spawn(
         gateway_fingerprint: fingerprint(&doors.host_key)?,
         metrics_on_loopback: config.http.metrics_on_loopback,
     };
-    let router = berth_web::website(site, Arc::clone(control), stop.clone());
+    let router = berth_web::website(site, Arc::clone(control), left.clone());
     let mut plain = router.clone();
     if config.http.tls.is_on() {
         let tls = Tls::open(config.http.tls.settings(&doors.state.certificates()), control)?;
         for listener in doors.https {
             tracing::info!(address = %listener.local_addr()?, "listening for https");
-            tasks.spawn(berth_web::serve_tls(listener, router.clone(), tls.clone(), stop.clone()));
+            tasks.spawn(berth_web::serve_tls(
+                listener,
+                router.clone(),
+                tls.clone(),
+                control.entrance(),
+                left.clone(),
+            ));
         }
-        tasks.spawn(tls.clone().keep(stop.clone()));
+        tasks.spawn(tls.clone().keep(left.clone()));
         plain = berth_web::tls::plain(router, tls, Arc::clone(control));
     }
     for listener in doors.http {
         tracing::info!(address = %listener.local_addr()?, "listening for http");
-        tasks.spawn(berth_web::serve(listener, plain.clone(), stop.clone()));
+        tasks.spawn(berth_web::serve(listener, plain.clone(), control.entrance(), left.clone()));
     }
     let settings = GatewaySettings {
         other_names: other_names(&doors.ssh_addresses),
@@ -201,10 +365,10 @@ fn spawn(
     };
     tasks.spawn(Gateway::serve(Arc::clone(control), doors.ssh, doors.host_key, settings, stop.clone()));
     let desk = Arc::new(desk);
-    tasks.spawn(Arc::clone(&desk).follow(stop.clone()));
-    tasks.spawn(server::serve(doors.admin, desk, stop.clone()));
+    tasks.spawn(Arc::clone(&desk).follow(left.clone()));
+    tasks.spawn(server::serve(doors.admin, desk, left.clone()));
     tracing::info!(state = %config.state_dir.display(), "the state folder");
-    Ok(doors.lock)
+    Ok((doors.lock, doors.estate))
 }
 
 fn fingerprint(key: &HostKey) -> anyhow::Result<String> {
@@ -228,7 +392,8 @@ impl Signals {
         })
     }
 
-    async fn wait(mut self) {
+    /// Waits for one.
+    async fn come(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

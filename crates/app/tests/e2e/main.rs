@@ -30,9 +30,11 @@ mod run;
 mod scripts;
 mod sharing;
 mod sleep;
+mod soak;
 mod team;
 mod terminal;
 mod tutorial;
+mod upgrade;
 mod website;
 mod world;
 
@@ -71,6 +73,8 @@ fn main() -> ExitCode {
         scripts::TESTS,
         bench::TESTS,
         backup::TESTS,
+        upgrade::TESTS,
+        soak::TESTS,
         page::TESTS,
         recordings::TESTS,
         sharing::TESTS,

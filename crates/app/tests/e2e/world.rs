@@ -308,6 +308,11 @@ impl World {
         });
     }
 
+    /// The server's process, for a test that ends it and starts another one.
+    pub(crate) fn take_server(&self) -> Child {
+        self.server.lock().unwrap().take().expect("the server runs")
+    }
+
     /// Ends the server as a crash would.
     pub(crate) fn kill_server(&self) {
         let mut server = self.server.lock().unwrap().take().expect("the server runs");

@@ -39,6 +39,10 @@ impl AlwaysOn {
 impl Supervisor {
     /// Decides whether, and when, it is to be started again. To be called after every change of what it depends on.
     pub(super) fn keep_on(&mut self) {
+        if !self.tools.decides() {
+            self.always_on.start_at = None;
+            return;
+        }
         let state = self.state.borrow().clone();
         match state {
             State::Running => {

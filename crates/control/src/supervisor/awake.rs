@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{Answer, Pending, Policy, Supervisor};
 use crate::{
-    idle::{self, Facts, LOOK_EVERY, Reason, Use, UseKind, Verdict},
+    idle::{self, Facts, LOOK_EVERY, Reason, UseKind, Verdict},
     lifecycle::{Event, Refusal, State},
     why::{Outlook, SleptFor, clock_time, span},
 };
@@ -27,6 +27,8 @@ const LEASES_FRESH: Duration = Duration::from_secs(10);
 const GUEST_WITHIN: Duration = Duration::from_secs(10);
 /// How long after it did not fall asleep it is judged again.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(2);
+/// How often a server that does not decide about VMs looks whether it does again.
+const LOOK_AT_STANDING: Duration = Duration::from_secs(1);
 /// A guest that has just come up is not asked for its work yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,8 @@ pub(super) enum News {
     Leases(Result<Vec<Lease>, EngineError>),
     Told,
     Tidied,
+    /// It was used by a connection of another server meanwhile.
+    UsedElsewhere,
 }
 
 /// What is known of a VM that runs.
@@ -142,7 +146,9 @@ impl Supervisor {
     }
 
     pub(super) fn on_give_way(&mut self, answer: Answer) {
-        let may = *self.state.borrow() == State::Running && idle::gives_way(&self.facts(Some(&[])));
+        let may = self.tools.decides()
+            && *self.state.borrow() == State::Running
+            && idle::gives_way(&self.facts(Some(&[])));
         if may {
             self.awake.give_way.push(answer);
             self.awake.look_at = None;
@@ -167,6 +173,11 @@ impl Supervisor {
     pub(super) fn think_if_running(&mut self) {
         let idle = self.awake.errand.is_none() && self.awake.look_at.is_none();
         if *self.state.borrow() != State::Running || !idle {
+            return;
+        }
+        if !self.tools.decides() {
+            // Another server does, or is about to.
+            self.awake.look_at = Some(Instant::now() + LOOK_AT_STANDING);
             return;
         }
         let every = self.tools.settings.idle.look_every();
@@ -210,6 +221,7 @@ impl Supervisor {
             News::Sample(Err(error)) => debug!(vm = %self.name, %error, "what it uses is not known"),
             News::Told => self.awake.warned = Some(self.tools.settings.clock.now()),
             News::Tidied => self.awake.tidied = true,
+            News::UsedElsewhere => {}
         }
     }
 
@@ -275,9 +287,9 @@ impl Supervisor {
     fn take_sample(&mut self) {
         self.awake.sampled_at = Some(Instant::now());
         let (engine, id) = (self.tools.engine.clone(), self.id);
-        let (job, used): (_, Option<Use>) = (self.job(), self.activity.used());
+        let job = self.job();
         self.awake.errand = Some(Box::pin(async move {
-            job.write_used(used.as_ref()).await;
+            job.exchange_uses().await;
             News::Sample(within(engine.usage(&id)).await)
         }));
     }
@@ -296,7 +308,11 @@ impl Supervisor {
             clock_time(since, now)
         );
         let (engine, id, name) = (self.tools.engine.clone(), self.id, self.name.clone());
+        let job = self.job();
         self.awake.errand = Some(Box::pin(async move {
+            if job.exchange_uses().await {
+                return News::UsedElsewhere;
+            }
             if let Err(error) = within(engine.tell(&id, &text)).await {
                 warn!(vm = %name, %error, "nobody inside was told that it goes to sleep");
             }
@@ -314,7 +330,11 @@ impl Supervisor {
             return;
         }
         let (engine, id, name) = (self.tools.engine.clone(), self.id, self.name.clone());
+        let job = self.job();
         self.awake.errand = Some(Box::pin(async move {
+            if job.exchange_uses().await {
+                return News::UsedElsewhere;
+            }
             if let Err(error) = within(engine.tidy(&id)).await {
                 debug!(vm = %name, %error, "it was not tidied up");
             }

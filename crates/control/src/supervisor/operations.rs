@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use berth_engine::{EngineError, Guest, Home, Observed, VmSpec};
 use berth_model::{VmId, VmName};
-use berth_store::{Noted, VmRow};
+use berth_store::{Noted, Store, VmRow};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, warn};
@@ -101,11 +101,12 @@ impl Job {
 
     /// Writes down when it was last used, so that a restart of the server does not begin to count anew.
     pub(super) async fn write_used(&self, used: Option<&Use>) {
-        let Some(Use { at, what }) = used else { return };
-        let noted = Noted { at: *at, what: serde_json::to_string(what).unwrap_or_default() };
-        if let Err(error) = self.tools.store.set_used(self.id, &noted).await {
-            warn!(vm = %self.name, %error, "when it was last used was not written down");
-        }
+        write_used(&self.tools.store, self.id, &self.name, used).await;
+    }
+
+    /// See [`exchange_uses`].
+    pub(super) async fn exchange_uses(&self) -> bool {
+        exchange_uses(&self.tools.store, self.id, &self.name, &self.activity).await
     }
 
     async fn try_start(&self) -> Result<(), EngineError> {
@@ -160,6 +161,10 @@ impl Job {
     }
 
     async fn enter_room(&self) -> Result<(), EngineError> {
+        if !self.tools.decides() {
+            // The one that does sees it in a moment; what there really is, the engine looks at.
+            return Ok(());
+        }
         let give_way = || longest_idle_gives_way(&self.tools, self.id);
         self.tools.room.enter(self.id, self.spec.memory, &self.queued, give_way).await
     }
@@ -209,6 +214,49 @@ impl Job {
     async fn try_remove(&self) -> Result<(), EngineError> {
         self.tools.engine.remove(&self.id).await?;
         self.tools.store.finish_removing(self.id, OffsetDateTime::now_utc()).await.map(|_| ()).map_err(broken)
+    }
+}
+
+/// Writes down when a VM was last used, so that a restart does not begin to count anew and another server knows; and learns
+/// of what was used by the connections of another server. Gives whether that was later than what was known here.
+pub(crate) async fn exchange_uses(store: &Store, id: VmId, name: &VmName, activity: &Activity) -> bool {
+    // In the store times have milliseconds.
+    let later = |one: OffsetDateTime, other: OffsetDateTime| one - other >= Duration::from_millis(1);
+    let row = match store.vm(name).await {
+        Ok(row) => row.filter(|row| row.id == id),
+        Err(error) => {
+            warn!(vm = %name, %error, "when it was last used was not read");
+            None
+        }
+    };
+    let ours = activity.used();
+    let theirs = row
+        .and_then(|row| row.used)
+        .and_then(|noted| Some(Use { at: noted.at, what: serde_json::from_str(&noted.what).ok()? }));
+    let Some(theirs) = theirs else {
+        write_used(store, id, name, ours.as_ref()).await;
+        return false;
+    };
+    match ours {
+        Some(ours) if !later(theirs.at, ours.at) => {
+            // Not again and again: each is a change that others look at.
+            if later(ours.at, theirs.at) || ours.what != theirs.what {
+                write_used(store, id, name, Some(&ours)).await;
+            }
+            false
+        }
+        _ => {
+            activity.note_at(theirs.at, theirs.what);
+            true
+        }
+    }
+}
+
+async fn write_used(store: &Store, id: VmId, name: &VmName, used: Option<&Use>) {
+    let Some(Use { at, what }) = used else { return };
+    let noted = Noted { at: *at, what: serde_json::to_string(what).unwrap_or_default() };
+    if let Err(error) = store.set_used(id, &noted).await {
+        warn!(vm = %name, %error, "when it was last used was not written down");
     }
 }
 

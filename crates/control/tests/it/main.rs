@@ -15,6 +15,7 @@ mod room;
 mod sharing;
 mod sites;
 mod sleep;
+mod standing;
 mod team;
 mod terminal;
 mod time;

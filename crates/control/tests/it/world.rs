@@ -65,6 +65,13 @@ impl World {
         Self { control, engine, store, settings }
     }
 
+    /// Nobody and nothing, with this store and engine.
+    pub(crate) async fn over(store: Store, engine: FakeEngine) -> Self {
+        let settings = settings();
+        let control = Control::open(settings.clone(), store.clone(), Arc::new(engine.clone())).await.unwrap();
+        Self { control, engine, store, settings }
+    }
+
     /// alice and bob with a key and a VM each.
     pub(crate) async fn new() -> (Self, PublicKey, PublicKey) {
         Self::empty().await.peopled().await

@@ -185,9 +185,14 @@ async fn served(world: &World, settings: AcmeSettings, http: TcpListener, tasks:
     let https = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let served = Served { https: https.local_addr().unwrap(), stop: CancellationToken::new() };
     let router = world.router.clone();
-    tasks.spawn(serve_tls(https, router.clone(), tls.clone(), served.stop.clone()));
+    tasks.spawn(serve_tls(https, router.clone(), tls.clone(), world.control.entrance(), served.stop.clone()));
     tasks.spawn(tls.clone().keep(served.stop.clone()));
-    tasks.spawn(serve(http, plain(router, tls, Arc::clone(&world.control)), served.stop.clone()));
+    tasks.spawn(serve(
+        http,
+        plain(router, tls, Arc::clone(&world.control)),
+        world.control.entrance(),
+        served.stop.clone(),
+    ));
     served
 }
 

@@ -12,7 +12,12 @@ use crate::world::World;
 async fn listening(world: &World) -> (TcpStream, CancellationToken, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = TaskTracker::new().spawn(serve(listener, world.router.clone(), world.stop.clone()));
+    let server = TaskTracker::new().spawn(serve(
+        listener,
+        world.router.clone(),
+        world.control.entrance(),
+        world.stop.clone(),
+    ));
     (TcpStream::connect(address).await.unwrap(), world.stop.clone(), server)
 }
 

@@ -20,7 +20,15 @@ use crate::{
 pub(crate) async fn listening(world: &World) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, TaskTracker::new().spawn(serve(listener, world.router.clone(), world.stop.clone())))
+    (
+        address,
+        TaskTracker::new().spawn(serve(
+            listener,
+            world.router.clone(),
+            world.control.entrance(),
+            world.stop.clone(),
+        )),
+    )
 }
 
 /// Sends bytes and gives all that comes back until the server closes, or says nothing for a while.

@@ -61,7 +61,12 @@ impl Terminals {
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        TaskTracker::new().spawn(serve(listener, world.router.clone(), world.stop.clone()));
+        TaskTracker::new().spawn(serve(
+            listener,
+            world.router.clone(),
+            world.control.entrance(),
+            world.stop.clone(),
+        ));
         Self { world, engine, address, sshd }
     }
 

@@ -76,9 +76,9 @@ async fn served(world: &World, files: CertificateFiles) -> Served {
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let served = Served { https: https.local_addr().unwrap(), http: http.local_addr().unwrap() };
     let (router, stop, tasks) = (world.router.clone(), world.stop.clone(), TaskTracker::new());
-    tasks.spawn(serve_tls(https, router.clone(), tls.clone(), stop.clone()));
+    tasks.spawn(serve_tls(https, router.clone(), tls.clone(), control.entrance(), stop.clone()));
     tasks.spawn(tls.clone().keep(stop.clone()));
-    tasks.spawn(serve(http, plain(router, tls, Arc::clone(control)), stop));
+    tasks.spawn(serve(http, plain(router, tls, Arc::clone(control)), control.entrance(), stop));
     served
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn serve(dir: &Path, site: Option<u16>) -> anyhow::Result<()> {
         metrics_on_loopback: false,
     };
     let website = berth_web::website(website, Arc::clone(&control), shutdown.clone());
-    let website = berth_web::serve(http, website, shutdown.clone());
+    let website = berth_web::serve(http, website, control.entrance(), shutdown.clone());
     let serving = Gateway::serve(control, vec![listener], host_key, settings, shutdown.clone());
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{port} {http_port}")?;

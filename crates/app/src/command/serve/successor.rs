@@ -1,0 +1,111 @@
+//! The server that takes the place of this one: started, waited for, and given everything.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use berth_control::Control;
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{
+    admin::wire::{Failure, FailureKind},
+    handover::{Estate, Other, Say},
+};
+
+/// Reading a configuration, and a copy of the database brought up to date.
+const PREPARED_WITHIN: Duration = Duration::from_secs(60);
+/// Looking at all VMs. Who comes waits for that.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// How this server was started, which is how the next one is.
+pub(super) struct Origin {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Origin {
+    /// To be asked at once: another file may soon be where this program's was.
+    pub(super) fn of_this() -> io::Result<Self> {
+        let arguments = std::env::args_os().skip(1).filter(|word| word != "--take-over").collect();
+        Ok(Self { program: std::env::current_exe()?, arguments })
+    }
+}
+
+/// A server that serves in the place of this one.
+pub(super) struct Successor {
+    pub(super) child: Child,
+    pub(super) other: Other,
+}
+
+/// Starts another server and gives it everything. Afterwards `control` has left.
+///
+/// # Errors
+/// The other one did not come up: it is gone, and this one serves as if nothing had happened.
+pub(super) async fn hand_over(
+    origin: &Origin,
+    estate: &Estate,
+    control: &Control,
+) -> Result<Successor, Failure> {
+    let (child, other) = start(origin, estate)
+        .map_err(|error| failed(format!("{} cannot be started: {error}", origin.program.display())))?;
+    let mut successor = Successor { child, other };
+    match successor.take_up(control).await {
+        Ok(()) => Ok(successor),
+        Err(failure) => {
+            // One that has ended by itself is as good.
+            let _ = successor.child.start_kill();
+            let _ = successor.child.wait().await;
+            control.stay().await;
+            Err(failure)
+        }
+    }
+}
+
+fn start(origin: &Origin, estate: &Estate) -> io::Result<(Child, Other)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    #[expect(clippy::disallowed_methods, reason = "it is this very program")]
+    let mut command = Command::new(&origin.program);
+    command.args(&origin.arguments).arg("--take-over").stdin(Stdio::from(OwnedFd::from(theirs)));
+    let child = command.spawn()?;
+    estate.give(&ours)?;
+    Ok((child, Other::new(ours)?))
+}
+
+impl Successor {
+    async fn take_up(&mut self, control: &Control) -> Result<(), Failure> {
+        self.expect(&Say::Prepared, PREPARED_WITHIN).await?;
+        control.begin_hand_over().await?;
+        self.say(&Say::Go).await?;
+        self.expect(&Say::Ready, READY_WITHIN).await?;
+        self.say(&Say::Take).await
+    }
+
+    async fn expect(&mut self, what: &Say, within: Duration) -> Result<(), Failure> {
+        match timeout(within, self.other.hear()).await {
+            Ok(Ok(Some(said))) if said == *what => Ok(()),
+            Ok(Ok(Some(Say::Failed { message }))) => Err(failed(message)),
+            Ok(Ok(None)) => Err(failed("it ended at once. The server's log says why")),
+            Ok(Ok(Some(_)) | Err(_)) => Err(failed("it does not know how that is done")),
+            Err(_) => Err(failed(format!("it was not ready within {} s", within.as_secs()))),
+        }
+    }
+
+    async fn say(&mut self, what: &Say) -> Result<(), Failure> {
+        self.other.say(what).await.map_err(|_| failed("it ended. The server's log says why"))
+    }
+}
+
+fn failed(why: impl AsRef<str>) -> Failure {
+    let why = why.as_ref().trim_end_matches('.');
+    let message =
+        format!("The new server did not start: {why}. The one that runs goes on, and nobody has noticed.");
+    Failure::new(FailureKind::Unavailable, message)
+}
