@@ -70,6 +70,8 @@ impl Acting {
         let (control, work) = (self.control.clone(), work(self.clone()));
         let change = async move {
             let Some(_changing) = control.may_change().await else { return Err(Error::Replaced.into()) };
+            // So that the trail tells of the log-in first.
+            control.tools.ledger.written().await;
             work.await
         };
         self.control.to_the_end(change).await

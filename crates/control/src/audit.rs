@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use berth_model::AccountName;
-use berth_store::{AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Traffic, Way};
+use berth_store::{AuditEntry, AuditId, AuditKind, AuditQuery, AuditRow, NewAudit, Traffic, Way};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tracing::error;
@@ -121,9 +121,15 @@ impl Control {
         self.note_event(actor.event(kind, account, subject, detail)).await;
     }
 
+    /// The line is in the queue before anybody is waited for, so it is written also where whoever asked has left, and after
+    /// what was noted before it.
     pub(crate) async fn note_event(&self, event: NewAudit) {
-        if let Err(error) = self.store.add_audit(&event, self.settings.clock.now()).await {
-            error!(%error, ?event, "what happened was not written down");
+        let now = self.settings.clock.now();
+        let line = AuditEntry { began: Some(now), ..event.into() };
+        if let Err(line) = self.tools.ledger.tell(line).await
+            && let Err(error) = self.store.add_audits(&[line], now).await
+        {
+            error!(%error, "what happened was not written down");
         }
     }
 }

@@ -21,7 +21,10 @@ use berth_model::Fingerprint;
 use berth_store::{AuditEntry, AuditKind, NewAudit, Store, Traffic, Way};
 use time::OffsetDateTime;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -125,6 +128,23 @@ impl Ledger {
     pub(crate) fn put(&self, entry: AuditEntry) {
         if self.queue.try_send(Line::Happened(entry)).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The same, but waits for room where too many wait, and for its being written. Gives the line back when the server ends
+    /// and nobody writes any more.
+    pub(crate) async fn tell(&self, entry: AuditEntry) -> Result<(), AuditEntry> {
+        let sent = match self.queue.try_send(Line::Happened(entry)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(line)) => self.queue.send(line).await.map_err(|unsent| unsent.0),
+            Err(TrySendError::Closed(line)) => Err(line),
+        };
+        match sent {
+            Err(Line::Happened(entry)) => Err(entry),
+            Ok(()) | Err(Line::Told(_)) => {
+                self.written().await;
+                Ok(())
+            }
         }
     }
 

@@ -344,16 +344,6 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Writes down what happened.
-    ///
-    /// # Errors
-    /// Only those of the database itself.
-    pub async fn add_audit(&self, new: &NewAudit, at: OffsetDateTime) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        append(&mut tx, new, at).await?;
-        Ok(tx.commit().await?)
-    }
-
     /// At most [`AUDIT_PAGE`] lines, the latest first.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ fn event(kind: AuditKind, subject: &str) -> NewAudit {
 }
 
 async fn add(store: &Store, new: &NewAudit, seconds: i64) {
-    store.add_audit(new, at(seconds)).await.unwrap();
+    store.add_audits(&[new.clone().into()], at(seconds)).await.unwrap();
 }
 
 async fn found(store: &Store, query: AuditQuery) -> Vec<AuditRow> {
