@@ -87,7 +87,7 @@ async fn a_long_boot_is_waited_for(way: Way) {
     match way {
         Way::Exec => {
             assert!(
-                done.stderr.starts_with("vm-0 is off, starting it (about 1 s)… ready in 40."),
+                done.stderr.starts_with("vm-0 is off, starting it (about 1 s)… ready in 4"),
                 "{}",
                 done.stderr
             );
@@ -117,7 +117,7 @@ async fn a_vm_that_nobody_has_seen_is_not_spoken_for() {
 async fn what_a_client_sends_early_arrives_in_order() {
     let world = World::new().await;
     see_it_once(&world).await;
-    world.engine.delay(Verb::Start, Duration::from_millis(800));
+    world.engine.delay(Verb::Start, LONGER);
     let bytes = noise(1_500_000);
     for way in WAYS {
         let args = way.tunnel("22");
@@ -128,7 +128,7 @@ async fn what_a_client_sends_early_arrives_in_order() {
         let mut early = vec![0; FAKE.len()];
         stdout.read_exact(&mut early).await.unwrap();
         assert_eq!(early, FAKE);
-        assert!(begun.elapsed() < Duration::from_millis(800), "{way:?}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < LONGER, "{way:?}: {:?}", begun.elapsed());
         let echo = async {
             let mut back = Vec::new();
             stdout.read_to_end(&mut back).await.unwrap();
