@@ -76,11 +76,14 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 /// So often is written down what was used by connections of a server that has left.
 const TELL_USES_EVERY: Duration = Duration::from_secs(2);
 
+/// How an account is let into a VM: into which of that name, and for a guest until when.
+type WayIn = (VmId, Option<Option<OffsetDateTime>>);
+
 /// What let people in when it was last looked at.
 #[derive(Default)]
 struct Grounds {
     keys: HashMap<Fingerprint, KeyId>,
-    shares: HashMap<(VmName, AccountName), (VmId, Option<Option<OffsetDateTime>>)>,
+    shares: HashMap<(VmName, AccountName), WayIn>,
     ports: HashMap<VmId, Vec<PortRow>>,
 }
 
