@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin};
 
 use super::{
@@ -22,6 +23,16 @@ pub(super) struct Peer {
     pub(super) door: Door,
     server: Child,
     _input: Option<ChildStdin>,
+}
+
+/// nginx's workers end when their master does it in order, and outlive one that is killed.
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let pid = self.server.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) = pid {
+            let _gone_already = kill_process(pid, Signal::TERM);
+        }
+    }
 }
 
 impl Peer {
@@ -74,7 +85,7 @@ impl Peer {
         );
         fs::write(&config, lines)?;
         let mut command = program(NGINX);
-        command.arg("-e").arg("stderr").arg("-c").arg(&config).stdout(Stdio::null());
+        command.arg("-e").arg("stderr").arg("-c").arg(&config).stdout(Stdio::null()).kill_on_drop(false);
         let mut server = command.spawn().context("nginx cannot be started")?;
         until_it_listens("nginx", &mut server, address).await?;
         Ok(Self { door: Door { address, host: address.to_string() }, server, _input: None })
