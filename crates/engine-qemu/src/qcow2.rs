@@ -6,7 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::Path,
 };
 
@@ -20,6 +20,8 @@ const EXTENSIONS_V2: usize = 72;
 /// Of version 3's incompatible features: what of them makes no other file necessary and no data doubtful.
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
+/// And what makes another one necessary.
+const EXTERNAL_DATA: u64 = 1 << 2;
 
 /// Why a file cannot be a VM's disk: a clause without a full stop.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,23 @@ pub(crate) struct Head {
 /// Judges a file that may be anything. Blocks.
 pub(crate) fn judge(path: &Path) -> Result<Head, Unfit> {
     Ok(read(&File::open(path)?)?.head)
+}
+
+/// Judges a VM's own disk, into which a guest that has taken its QEMU over may have written anything: it lies over `base` or over
+/// nothing, and over no other file. Blocks.
+pub(crate) fn lies_over(path: &Path, base: &Path) -> Result<(), Unfit> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(HEAD).read_to_end(&mut bytes)?;
+    if !bytes.starts_with(&MAGIC) || bytes.len() < EXTENSIONS_V2 {
+        return Err(Unfit::NotQcow2);
+    }
+    if number(&bytes, 4, 4) > 2 && number(&bytes, 72, 8) & EXTERNAL_DATA != 0 {
+        return Err(Unfit::ExternalData);
+    }
+    let place = |at: usize, length: usize| usize::try_from(number(&bytes, at, length)).unwrap_or(usize::MAX);
+    let (at, length) = (place(8, 8), place(16, 4));
+    let below = bytes.get(at..at.saturating_add(length));
+    if at == 0 || below == Some(base.as_os_str().as_bytes()) { Ok(()) } else { Err(Unfit::Overlay) }
 }
 
 /// Writes the image's name into a file of ours that has none yet. Blocks.
@@ -93,7 +112,7 @@ fn read(file: &File) -> Result<Found, Unfit> {
         3 => {
             match long(72) & !(COMPRESSION_TYPE | EXTENDED_L2) {
                 0 => {}
-                bits if bits & 0b100 != 0 => return Err(Unfit::ExternalData),
+                bits if bits & EXTERNAL_DATA != 0 => return Err(Unfit::ExternalData),
                 bits if bits & 0b11 != 0 => return Err(Unfit::Damaged),
                 _ => return Err(Unfit::Unknown),
             }
@@ -175,8 +194,13 @@ mod tests {
         qemu_img(&["create", "-q", "-f", "qcow2", "base", "1M"], dir.path());
         qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base", "over"], dir.path());
         assert!(matches!(judge(&at("over")), Err(Unfit::Overlay)));
+        lies_over(&at("over"), Path::new("base")).unwrap();
+        lies_over(&at("base"), Path::new("base")).unwrap();
+        assert!(matches!(lies_over(&at("over"), Path::new("bas")), Err(Unfit::Overlay)));
+        assert!(matches!(lies_over(&at("over"), Path::new("another")), Err(Unfit::Overlay)));
         qemu_img(&["create", "-q", "-f", "qcow2", "-o", "data_file=elsewhere", "apart", "1M"], dir.path());
         assert!(matches!(judge(&at("apart")), Err(Unfit::ExternalData)));
+        assert!(matches!(lies_over(&at("apart"), Path::new("base")), Err(Unfit::ExternalData)));
         let bytes = fs::read(at("base")).unwrap();
         let with = |at_byte: usize, value: u8| {
             let mut changed = bytes.clone();

@@ -131,6 +131,11 @@ impl Sandbox<'_> {
                 rules.insert(call, vec![]);
             }
         }
+        // The same by their other numbers, where the kernel has x32: to a filter those are calls of this architecture.
+        #[cfg(target_arch = "x86_64")]
+        for (call, conditions) in rules.clone() {
+            rules.insert(call | X32, conditions);
+        }
         let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
         let filter =
             SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?;
@@ -138,6 +143,10 @@ impl Sandbox<'_> {
         Ok(apply_filter(&program)?)
     }
 }
+
+/// `__X32_SYSCALL_BIT` of asm/unistd.h.
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
 
 /// The folders of the installation that a program belongs to.
 fn installed_with(program: &Path) -> Vec<PathBuf> {

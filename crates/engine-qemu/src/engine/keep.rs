@@ -7,6 +7,10 @@ use std::{
 
 use berth_engine::{EngineError, Observed, VmSpec};
 use berth_model::VmId;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use tokio::task::spawn_blocking;
 
 use super::{QemuEngine, broken};
@@ -27,10 +31,21 @@ impl QemuEngine {
         let paths = self.state.vm(vm);
         self.settle_rebuild(vm, &paths).await?;
         let observed = self.observe_at(&paths).await?;
-        let image = self.room_for_copy(&paths).await?;
+        if matches!(observed, Observed::Missing) {
+            return Err(EngineError::Missing);
+        }
+        let _turn = turn(&paths)?;
+        let (image, base) = self.room_for_copy(&paths).await?;
         match observed {
             Observed::Missing => return Err(EngineError::Missing),
-            Observed::Off { .. } => disk::convert(&paths.disk(), &paths.new_copy()).await?,
+            Observed::Off { .. } => {
+                let disk = paths.disk();
+                on_disk(move || {
+                    qcow2::lies_over(&disk, &base).map_err(|error| broken(format!("the VM's disk: {error}")))
+                })
+                .await?;
+                disk::convert(&paths.disk(), &paths.new_copy()).await?;
+            }
             Observed::Running => self.copy_while_it_runs(&paths).await?,
             Observed::Asleep { .. } | Observed::Waking | Observed::Booting | Observed::Stopping => {
                 return Err(EngineError::NotRunning);
@@ -62,8 +77,9 @@ impl QemuEngine {
     }
 
     /// Whether the host's disk has room for all that is in the VM's and below it, after what earlier copies have left is
-    /// gone. Gives the name of its image.
-    async fn room_for_copy(&self, paths: &VmPaths) -> Result<String, EngineError> {
+    /// gone. Gives the name of its image, and the
+    /// disk of that.
+    async fn room_for_copy(&self, paths: &VmPaths) -> Result<(String, PathBuf), EngineError> {
         let (state, images, paths) = (self.state.clone(), self.config.image_dir.clone(), paths.clone());
         on_disk(move || {
             for left in [paths.new_copy(), paths.copy()] {
@@ -72,7 +88,7 @@ impl QemuEngine {
             let image = boot_image::of_vm(&images, &paths.image())?;
             let whole = room::allocated(&paths.disk()).saturating_add(room::allocated(&image.disk));
             must_have_room(&state, whole)?;
-            Ok(image.id)
+            Ok((image.id, image.disk))
         })
         .await
     }
@@ -85,6 +101,12 @@ impl QemuEngine {
             Observed::Missing | Observed::Off { .. } => {}
             _ => return Err(EngineError::InUse),
         }
+        let made = paths.dir.clone();
+        on_disk(move || {
+            private_dir(&made).and_then(|()| sync_parent(&made)).map_err(|error| disk::refused(&made, &error))
+        })
+        .await?;
+        let _turn = turn(&paths)?;
         let (state, images, most, file, new) =
             (self.state.clone(), self.config.image_dir.clone(), spec.disk, from.to_owned(), paths.clone());
         let image = on_disk(move || {
@@ -95,10 +117,7 @@ impl QemuEngine {
                 return Err(unfit(format!("it is a disk of {has} MB, and the VM's has {may} MB")));
             }
             must_have_room(&state, room::allocated(&file))?;
-            private_dir(&new.dir)
-                .and_then(|()| sync_parent(&new.dir))
-                .and_then(|()| remove_file(&new.new_disk()))
-                .map_err(|error| disk::refused(&new.dir, &error))?;
+            remove_file(&new.new_disk()).map_err(|error| disk::refused(&new.dir, &error))?;
             // Images of one system boot each other's disks.
             match head.image.filter(|id| image::find(&images, id).is_some()) {
                 Some(id) => Ok(id),
@@ -122,6 +141,17 @@ impl QemuEngine {
         .await?;
         self.count();
         Ok(())
+    }
+}
+
+/// The turn to copy a VM's disk or to put another in its place, until it is dropped; also among servers, of which there are two
+/// for a while after an upgrade.
+fn turn(paths: &VmPaths) -> Result<File, EngineError> {
+    let dir = File::open(&paths.dir).map_err(|error| disk::refused(&paths.dir, &error))?;
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(dir),
+        Err(Errno::WOULDBLOCK) => Err(broken("its disk is being copied or replaced already".to_owned())),
+        Err(error) => Err(disk::refused(&paths.dir, &error.into())),
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    agent::Agent,
+    agent::{Agent, AgentError},
     desk::Desk,
     fault,
     qmp::{Qmp, QmpError},
@@ -25,7 +25,7 @@ const COPY: &str = "berth-copy";
 /// Before the file systems are frozen, so that this takes a moment: what a busy guest has not written yet.
 const SYNC_WITHIN: Duration = Duration::from_secs(120);
 /// A guest whose file systems stand still is of no use to anybody: so often is it asked to go on.
-const THAW_TRIES: u32 = 10;
+const THAW_TRIES: u32 = 60;
 /// For a sleep that has just begun.
 const TURN_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -69,11 +69,15 @@ impl Desk {
     /// Begins the copy, at a moment when nothing is half written in the guest, if it can be had.
     async fn begin(&self, qmp: &Qmp) -> Result<(), Denied> {
         let mut agent = self.agent().await?;
-        if let Err(error) = agent.run("sync", SYNC_WITHIN).await {
-            tracing::warn!(%error, "the guest does not write out what it holds");
-        }
-        let frozen = agent.freeze().await;
-        if let Err(error) = &frozen {
+        // One that does not even write out what it holds is not asked for more.
+        let frozen = match agent.run("sync", SYNC_WITHIN).await {
+            Ok(_) => Some(agent.freeze().await),
+            Err(error) => {
+                tracing::warn!(%error, "the copy is of a disk as after a power cut: its guest does not write out what it holds");
+                None
+            }
+        };
+        if let Some(Err(error)) = &frozen {
             tracing::warn!(%error, "the copy is of a disk as after a power cut: its file systems are not frozen");
         }
         fault::at("copy:frozen");
@@ -81,7 +85,9 @@ impl Desk {
             "job-id": COPY, "device": "disk", "target": COPY, "sync": "full", "auto-dismiss": false,
         });
         let begun = qmp.execute("blockdev-backup", &backup).await;
-        thaw(&mut agent, frozen.is_ok()).await;
+        if let Some(frozen) = frozen {
+            thaw(&mut agent, frozen.is_ok()).await;
+        }
         begun.map(drop).map_err(|error| refused(&error))
     }
 }
@@ -113,7 +119,8 @@ async fn thaw(agent: &mut Agent, frozen: bool) {
     for _ in 0..THAW_TRIES {
         match agent.thaw().await {
             Ok(()) => return,
-            Err(error) if !frozen => {
+            // One that does not answer may be about to freeze.
+            Err(error @ AgentError::Refused(_)) if !frozen => {
                 tracing::debug!(%error, "there is nothing to thaw");
                 return;
             }
