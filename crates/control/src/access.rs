@@ -90,11 +90,12 @@ impl Control {
         let rows = self.store.entries(account, &AccountName::of_teams(), self.settings.clock.now()).await?;
         let may = |row: EntryRow| {
             let accepted = row.share.as_ref().is_some_and(|share| share.accepted);
+            let sudo = row.share.as_ref().is_some_and(|share| share.sudo);
             let shared = match row.share {
                 Some(share) => Some(share.ends_at),
                 None => row.name.is_of_team().then_some(None),
             };
-            let open = Enterable { vm: row.name, id: row.vm, shared };
+            let open = Enterable { vm: row.name, id: row.vm, shared, sudo };
             may_enter(account, &open.vm, accepted).then_some(open)
         };
         Ok(rows.into_iter().filter_map(may).collect())
@@ -102,14 +103,14 @@ impl Control {
 }
 
 impl Control {
-    /// By what an account may enter a VM: which it is, and for a guest until when; `None` for who may not.
+    /// By what an account may enter a VM; `None` for who may not.
     pub(crate) async fn way_in(
         &self,
         vm: &VmName,
         account: &AccountName,
-    ) -> Result<Option<(VmId, Option<Option<OffsetDateTime>>)>, StoreError> {
+    ) -> Result<Option<WayIn>, StoreError> {
         let open = self.enterable(account).await?;
-        Ok(open.into_iter().find(|open| open.vm == *vm).map(|open| (open.id, open.shared)))
+        Ok(open.into_iter().find(|open| open.vm == *vm).map(|open| (open.id, open.shared, open.sudo)))
     }
 }
 
@@ -120,7 +121,12 @@ struct Enterable {
     id: VmId,
     /// For a guest, until when.
     shared: Option<Option<OffsetDateTime>>,
+    /// For a guest, whether they are root in it when they want to.
+    sudo: bool,
 }
+
+/// How an account is let into a VM: into which of that name, and for a guest until when and whether as root.
+pub(crate) type WayIn = (VmId, Option<Option<OffsetDateTime>>, bool);
 
 impl Enterable {
     /// Lets `account` in, of whom no more is known than that they may, and how and from where they come. A guest is in until
@@ -133,7 +139,7 @@ impl Enterable {
         revocation: Revocation,
         clock: Clock,
     ) -> Entry {
-        let Self { vm, id, shared } = self;
+        let Self { vm, id, shared, .. } = self;
         Entry {
             account,
             vm,

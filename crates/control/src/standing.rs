@@ -18,14 +18,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use berth_model::{AccountName, Fingerprint, VmId, VmName};
 use berth_store::{Changes, KeyId, PortRow};
-use time::OffsetDateTime;
 use tokio::{
     sync::{RwLockReadGuard, watch},
     time::{Instant, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
-use crate::{Control, error::Error, lifecycle::State, supervisor::exchange_uses};
+use crate::{Control, access::WayIn, error::Error, lifecycle::State, supervisor::exchange_uses};
 
 /// Which of two servers this is, or that there is only one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,9 +74,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 /// So often is written down what was used by connections of a server that has left.
 const TELL_USES_EVERY: Duration = Duration::from_secs(2);
-
-/// How an account is let into a VM: into which of that name, and for a guest until when.
-type WayIn = (VmId, Option<Option<OffsetDateTime>>);
 
 /// What let people in when it was last looked at.
 #[derive(Default)]

@@ -24,6 +24,8 @@ pub struct EntryRow {
 pub struct EntryShare {
     /// Whether the account has accepted.
     pub accepted: bool,
+    /// Whether it is root in it when it wants to.
+    pub sudo: bool,
     /// Until when it is shared.
     pub ends_at: Option<OffsetDateTime>,
 }
@@ -35,6 +37,7 @@ struct Columns {
     team: String,
     number: i64,
     shared: i64,
+    sudo: i64,
     accepted_at: Option<i64>,
     ends_at: Option<i64>,
 }
@@ -51,7 +54,11 @@ impl TryFrom<Columns> for EntryRow {
                 owner: owner(&row.owner)?,
                 team: text("VM's team", &row.team)?,
             },
-            share: (row.shared != 0).then_some(EntryShare { accepted: row.accepted_at.is_some(), ends_at }),
+            share: (row.shared != 0).then_some(EntryShare {
+                accepted: row.accepted_at.is_some(),
+                sudo: row.sudo != 0,
+                ends_at,
+            }),
         })
     }
 }
@@ -69,12 +76,12 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<Vec<EntryRow>, StoreError> {
         let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT id, owner, team, number, 0 AS shared, NULL AS accepted_at, NULL AS ends_at,
+            "SELECT id, owner, team, number, 0 AS shared, 0 AS sudo, NULL AS accepted_at, NULL AS ends_at,
                     CASE WHEN owner = $1 THEN 0 ELSE 2 END AS place
              FROM vms
              WHERE owner IN ($1, $2) AND removing_at IS NULL AND removed_at IS NULL
              UNION ALL
-             SELECT vms.id, vms.owner, vms.team, vms.number, 1, shares.accepted_at, shares.ends_at, 1
+             SELECT vms.id, vms.owner, vms.team, vms.number, 1, shares.sudo, shares.accepted_at, shares.ends_at, 1
              FROM shares
              JOIN vms ON vms.id = shares.vm
              JOIN accounts AS guests ON guests.name = shares.account

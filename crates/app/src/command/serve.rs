@@ -277,8 +277,15 @@ impl Running {
                 sleep(DRAIN).await;
             }
         };
+        let all_gone = async {
+            tasks.wait().await;
+            // The one before it has connections of its own, and is told through this one when they are to end.
+            if let Some(before) = &mut predecessor {
+                while matches!(before.hear().await, Ok(Some(_))) {}
+            }
+        };
         tokio::select! {
-            () = tasks.wait() => {}
+            () = all_gone => {}
             () = signals.come() => {}
             () = told => {}
             () = sleep(config.upgrade.patience.duration()) => {

@@ -169,11 +169,11 @@ fn blocked_accounts_are_out_and_a_second_upgrade_is_like_the_first() {
     let second = upgrade(&world);
     let third = upgrade(&world);
     assert_eq!(holder(&world), third.0);
-    until("the second has nobody and ends", || !PathBuf::from(format!("/proc/{}/exe", second.0)).exists());
-    assert!(master.asks("vms").0, "who is connected by the first is so still");
+    assert!(master.asks("vms").0 && !master.has_ended(), "who is connected by the first is so still");
     world.run("admin account block alice").ok();
     until("the connection ends", || master.has_ended());
     until("the first ends", || server.has_ended());
+    until("the second ends after it", || !PathBuf::from(format!("/proc/{}/exe", second.0)).exists());
 }
 
 #[test]

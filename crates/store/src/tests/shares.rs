@@ -184,7 +184,7 @@ async fn what_somebody_may_ask_for_is_found_at_once() {
 
         let asked = NewShare { ends_at: Some(at(50)), ..with(bob(), hers) };
         store.share(&asked, at(1)).await.unwrap();
-        let share = |accepted| Some(EntryShare { accepted, ends_at: Some(at(50)) });
+        let share = |accepted| Some(EntryShare { accepted, sudo: false, ends_at: Some(at(50)) });
         assert_eq!(of(2).await, [(own, None), (hers, share(false)), (of_team, None)]);
         store.accept_share(hers, &bob(), at(3)).await.unwrap();
         assert_eq!(of(4).await, [(own, None), (hers, share(true)), (of_team, None)]);
