@@ -8,7 +8,7 @@ scripts/install-rust.sh lint
 
 berth=${CARGO_TARGET_DIR:-target}/debug/berth
 export BERTH_IMAGE_DIR=${BERTH_IMAGE_DIR:-$builder_home/.cache/berth/images}
-export BERTH_SOAK_SECONDS=${BERTH_SOAK_SECONDS:-3600}
+export BERTH_SOAK_SECONDS=${BERTH_SOAK_SECONDS:-3600} BERTH_SOAK_SEED=${BERTH_SOAK_SEED:-$RANDOM$RANDOM}
 
 step "Building berth and the tests" "$logs/build.log" as_builder cargo test --package berth --locked --no-run
 step "The image" "$logs/image.log" as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" "$berth" image build
