@@ -295,7 +295,7 @@ async fn messages_that_carry_nothing_are_slow_and_others_are_not() {
     assert_eq!(world.reached("idle_messages"), 0.0, "what carries something counts for nothing");
     let flooding = log_in(&world, "alice").await;
     let channel = flooding.channel_open_session().await.unwrap();
-    for _ in 0..150 {
+    for _ in 0..1000 {
         channel.set_env(false, "NAME", "value").await.unwrap();
     }
     world.tells("idle_messages").await;
