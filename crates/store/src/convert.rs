@@ -2,7 +2,7 @@
 
 use std::{error::Error, str::FromStr, time::Duration};
 
-use berth_model::AccountName;
+use berth_model::{AccountName, VmName, VmNumber};
 use time::OffsetDateTime;
 
 use crate::StoreError;
@@ -39,8 +39,17 @@ where
 }
 
 /// Whose a VM is.
-pub(crate) fn owner(text: &str) -> Result<AccountName, StoreError> {
+fn owner(text: &str) -> Result<AccountName, StoreError> {
     AccountName::owner_from(text).map_err(|source| unreadable("VM's owner", source))
+}
+
+/// The name of a VM, from the columns that it stands in.
+pub(crate) fn vm_name(of: i64, whose: &str, team: &str) -> Result<VmName, StoreError> {
+    Ok(VmName {
+        number: VmNumber(number("VM's number", of)?),
+        owner: owner(whose)?,
+        team: text("VM's team", team)?,
+    })
 }
 
 pub(crate) fn number<T>(what: &'static str, number: i64) -> Result<T, StoreError>

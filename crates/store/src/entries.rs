@@ -1,11 +1,11 @@
 //! The VMs that an account may ask for, looked up at once: it is done for each connection.
 
-use berth_model::{AccountName, VmId, VmName, VmNumber};
+use berth_model::{AccountName, VmId, VmName};
 use time::OffsetDateTime;
 
 use crate::{
     Store, StoreError,
-    convert::{number, optional_time, owner, text, to_millis},
+    convert::{optional_time, text, to_millis, vm_name},
 };
 
 /// A VM of an account's own, of those who are everybody, or one that is shared with it.
@@ -49,11 +49,7 @@ impl TryFrom<Columns> for EntryRow {
         let ends_at = optional_time("ends_at of a share", row.ends_at)?;
         Ok(Self {
             vm: text("VM's id", &row.id)?,
-            name: VmName {
-                number: VmNumber(number("VM's number", row.number)?),
-                owner: owner(&row.owner)?,
-                team: text("VM's team", &row.team)?,
-            },
+            name: vm_name(row.number, &row.owner, &row.team)?,
             share: (row.shared != 0).then_some(EntryShare {
                 accepted: row.accepted_at.is_some(),
                 sudo: row.sudo != 0,

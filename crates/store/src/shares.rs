@@ -1,12 +1,12 @@
 //! VMs that are shared with other accounts than their owner's: asked, accepted, ended.
 
-use berth_model::{AccountName, VmId, VmName, VmNumber};
+use berth_model::{AccountName, VmId, VmName};
 use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
     Role, Store, StoreError,
-    convert::{number, optional_time, owner, text, time, to_millis},
+    convert::{number, optional_time, text, time, to_millis, vm_name},
     ids::next_id,
     roles::lock_unblocked,
 };
@@ -84,11 +84,7 @@ impl TryFrom<Columns> for ShareRow {
     fn try_from(row: Columns) -> Result<Self, StoreError> {
         Ok(Self {
             vm: text("VM's id", &row.vm)?,
-            name: VmName {
-                number: VmNumber(number("VM's number", row.number)?),
-                owner: owner(&row.owner)?,
-                team: text("VM's team", &row.team)?,
-            },
+            name: vm_name(row.number, &row.owner, &row.team)?,
             account: text("account of a share", &row.account)?,
             uid: number("uid of an account", row.uid)?,
             sudo: row.sudo != 0,

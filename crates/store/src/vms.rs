@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use berth_model::{AccountName, Secret, TeamName, Title, VmId, VmName, VmNumber};
+use berth_model::{AccountName, Secret, TeamName, Title, VmId, VmName};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
     Limits, Rebuild, Store, StoreError,
     accounts::lock_account,
-    convert::{duration, number, optional_time, owner, saturate, text, time, to_millis},
+    convert::{duration, number, optional_time, saturate, text, time, to_millis, vm_name},
     limits,
 };
 
@@ -122,11 +122,7 @@ impl TryFrom<Columns> for VmRow {
     fn try_from(row: Columns) -> Result<Self, StoreError> {
         Ok(Self {
             id: text("VM's id", &row.id)?,
-            name: VmName {
-                number: VmNumber(number("VM's number", row.number)?),
-                owner: owner(&row.owner)?,
-                team: text("VM's team", &row.team)?,
-            },
+            name: vm_name(row.number, &row.owner, &row.team)?,
             cpus: number("VM's cpus", row.cpus)?,
             memory: number("VM's memory", row.memory)?,
             disk: number("VM's disk", row.disk)?,
@@ -276,13 +272,7 @@ impl Store {
         }
         sql.push(") ORDER BY owner, team, number");
         let rows: Vec<(String, String, i64)> = sql.build_query_as().fetch_all(self.reader()).await?;
-        let name = |(of_whom, team, of): (String, String, i64)| {
-            Ok(VmName {
-                number: VmNumber(number("VM's number", of)?),
-                owner: owner(&of_whom)?,
-                team: text("VM's team", &team)?,
-            })
-        };
+        let name = |(whose, team, of): (String, String, i64)| vm_name(of, &whose, &team);
         rows.into_iter().map(name).collect()
     }
 
