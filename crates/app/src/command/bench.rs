@@ -14,6 +14,7 @@ mod gateway;
 mod http;
 mod machine;
 mod processes;
+mod rate;
 mod ratios;
 mod servers;
 mod stand_in;

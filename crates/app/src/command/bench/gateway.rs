@@ -30,7 +30,8 @@ use self::{
     target::{HEARD, Target},
 };
 use super::{
-    ratios::{BOTH, Ratios, Whose, turns},
+    rate::at_once,
+    ratios::{BOTH, Both, Ratios, Whose, turns},
     servers,
 };
 use crate::{
@@ -98,14 +99,13 @@ pub(super) async fn measure(
 ) -> anyhow::Result<Ratios> {
     let extent = if args.quick { &QUICK } else { &WHOLE };
     servers::make_keys(dir).await?;
-    let sshd = Peer::sshd(dir).await?;
-    let berth = Peer::berth(dir).await?;
+    let both = Both { peer: Peer::sshd(dir).await?, berth: Peer::berth(dir).await? };
     let target = Target::open(tasks).await?;
-    let mut bench = Bench { berth, sshd, target, extent, runs: args.runs, ratios: Ratios::with("SSHD") };
+    let mut bench = Bench { both, target, extent, runs: args.runs, ratios: Ratios::with("SSHD") };
     let say = |what: &str| context.output.note(&format!("{what}…"));
     // The first time is not like the others.
-    for peer in [&bench.sshd, &bench.berth] {
-        peer.way.connections(1, extent.time / 10, target.echo).await?;
+    for whose in BOTH {
+        bench.both.of(whose).way.connections(1, extent.time / 10, target.echo).await?;
     }
     let wanted = |part| args.only.is_none_or(|only| only == part);
     if wanted(Part::Connections) {
@@ -143,8 +143,7 @@ pub(super) async fn measure(
 }
 
 struct Bench<'a> {
-    berth: Peer,
-    sshd: Peer,
+    both: Both<Peer>,
     target: Target,
     extent: &'a Extent,
     runs: u32,
@@ -152,28 +151,21 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn peer(&self, whose: Whose) -> &Peer {
-        match whose {
-            Whose::Berth => &self.berth,
-            Whose::Peer => &self.sshd,
-        }
-    }
-
     fn turns(&self) -> impl Iterator<Item = Whose> + use<> {
         turns(self.runs)
     }
 
     async fn connections(&mut self, clients: u32) -> anyhow::Result<()> {
-        let at_once = if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") };
+        let at_once = at_once(clients);
         for whose in self.turns() {
-            let peer = self.peer(whose);
+            let peer = self.both.of(whose);
             let before = peer.tree()?.cpu();
-            let (rate, made) = peer.way.connections(clients, self.extent.time, self.target.echo).await?;
+            let rate = peer.way.connections(clients, self.extent.time, self.target.echo).await?;
             // Processes of sshd are counted when it has seen their end.
             sleep(REST / 2).await;
             let took = peer.tree()?.cpu().saturating_sub(before);
-            self.ratios.add(&format!("connections, {at_once}"), "/s", whose, rate);
-            let each = took.as_secs_f64() * 1e3 / f64::from(made.max(1));
+            self.ratios.add(&format!("connections, {at_once}"), "/s", whose, rate.each_second);
+            let each = took.as_secs_f64() * 1e3 / f64::from(rate.times.max(1));
             self.ratios.add(&format!("CPU of a connection, {at_once}"), "ms", whose, each);
         }
         Ok(())
@@ -182,7 +174,7 @@ impl Bench<'_> {
     async fn openssh(&mut self) -> anyhow::Result<()> {
         for _ in 0..self.extent.openssh {
             for whose in self.turns() {
-                let took = self.peer(whose).way.openssh(self.target.echo).await?;
+                let took = self.both.of(whose).way.openssh(self.target.echo).await?;
                 self.ratios.add("ssh -W, to the first byte", "ms", whose, took.as_secs_f64() * 1e3);
             }
         }
@@ -191,7 +183,7 @@ impl Bench<'_> {
 
     async fn round_trips(&mut self) -> anyhow::Result<()> {
         for whose in self.turns() {
-            let mut open = self.peer(whose).way.open(Tunnel::Forward, self.target.echo).await?;
+            let mut open = self.both.of(whose).way.open(Tunnel::Forward, self.target.echo).await?;
             open.take(1).await?;
             let mut took = vec![];
             for _ in 0..self.extent.pings {
@@ -210,7 +202,7 @@ impl Bench<'_> {
         let (bulk, Target { source, sink, .. }) = (self.extent.bulk, self.target);
         let rate = |took: Duration| bulk as f64 / 1e6 / took.as_secs_f64();
         for whose in self.turns() {
-            let way = self.peer(whose).way.with(cipher);
+            let way = self.both.of(whose).way.with(cipher);
             let down = way.open(tunnel, source).await?.download(bulk).await?;
             let up = way.open(tunnel, sink).await?.upload(bulk).await?;
             let of = format!("{}, {}", name(tunnel), cipher.name());
@@ -229,7 +221,7 @@ impl Bench<'_> {
         ];
         for whose in self.turns() {
             for (metric, from) in kinds {
-                let way = &self.peer(whose).way;
+                let way = &self.both.of(whose).way;
                 let flood = from.map(|from| Flood::begin(from, way.address)).transpose()?;
                 sleep(self.extent.time).await;
                 let mut took = vec![];
@@ -270,7 +262,7 @@ impl Bench<'_> {
         bytes: usize,
         metric: &str,
     ) -> anyhow::Result<()> {
-        let peer = self.peer(whose);
+        let peer = self.both.of(whose);
         let before = peer.tree()?.memory()?;
         let mut open = peer.way.idle(tunnels, self.target.echo).await?;
         for tunnel in &mut open {

@@ -19,7 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use self::{peer::Peer, target::Target};
 use super::{
-    ratios::{Ratios, Whose, turns},
+    rate::at_once,
+    ratios::{BOTH, Both, Ratios, turns},
     servers,
 };
 use crate::{cli::BenchHttpArgs, command::Context};
@@ -50,13 +51,13 @@ pub(super) async fn measure(
     let extent = if args.quick { &QUICK } else { &WHOLE };
     servers::make_keys(dir).await?;
     let target = Target::open(extent.bulk, tasks).await?;
-    let nginx = Peer::nginx(dir, target.port).await?;
-    let berth = Peer::berth(dir, target.port).await?;
-    let mut bench = Bench { nginx, berth, extent, runs: args.runs, ratios: Ratios::with("NGINX") };
+    let both =
+        Both { peer: Peer::nginx(dir, target.port).await?, berth: Peer::berth(dir, target.port).await? };
+    let mut bench = Bench { both, extent, runs: args.runs, ratios: Ratios::with("NGINX") };
     let say = |what: &str| context.output.note(&format!("{what}…"));
     // The first time is not like the others.
-    for peer in [&bench.nginx, &bench.berth] {
-        peer.door.requests(1, extent.time / 10).await?;
+    for whose in BOTH {
+        bench.both.of(whose).door.requests(1, extent.time / 10).await?;
     }
     // Before anything leaves memory behind that they could take.
     say("WebSockets");
@@ -71,30 +72,22 @@ pub(super) async fn measure(
 }
 
 struct Bench<'a> {
-    nginx: Peer,
-    berth: Peer,
+    both: Both<Peer>,
     extent: &'a Extent,
     runs: u32,
     ratios: Ratios,
 }
 
 impl Bench<'_> {
-    fn peer(&self, whose: Whose) -> &Peer {
-        match whose {
-            Whose::Berth => &self.berth,
-            Whose::Peer => &self.nginx,
-        }
-    }
-
     async fn requests(&mut self, clients: u32) -> anyhow::Result<()> {
-        let at_once = if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") };
+        let at_once = at_once(clients);
         for whose in turns(self.runs) {
-            let peer = self.peer(whose);
+            let peer = self.both.of(whose);
             let before = peer.tree()?.cpu();
-            let (rate, made) = peer.door.requests(clients, self.extent.time).await?;
+            let rate = peer.door.requests(clients, self.extent.time).await?;
             let took = peer.tree()?.cpu().saturating_sub(before);
-            self.ratios.add(&format!("requests, {at_once}"), "/s", whose, rate);
-            let each = took.as_secs_f64() * 1e6 / f64::from(made.max(1));
+            self.ratios.add(&format!("requests, {at_once}"), "/s", whose, rate.each_second);
+            let each = took.as_secs_f64() * 1e6 / f64::from(rate.times.max(1));
             self.ratios.add(&format!("CPU of a request, {at_once}"), "µs", whose, each);
         }
         Ok(())
@@ -103,7 +96,7 @@ impl Bench<'_> {
     async fn throughput(&mut self) -> anyhow::Result<()> {
         let rate = |took: Duration| self.extent.bulk as f64 / 1e6 / took.as_secs_f64();
         for whose in turns(self.runs) {
-            let door = self.peer(whose).door.clone();
+            let door = self.both.of(whose).door.clone();
             self.ratios.add("download", "MB/s", whose, rate(door.download(self.extent.bulk).await?));
             self.ratios.add("upload", "MB/s", whose, rate(door.upload(self.extent.bulk).await?));
         }
@@ -113,7 +106,7 @@ impl Bench<'_> {
     async fn websockets(&mut self) -> anyhow::Result<()> {
         let idle = self.extent.idle;
         for whose in turns(1) {
-            let peer = self.peer(whose);
+            let peer = self.both.of(whose);
             let before = peer.tree()?.memory()?;
             let mut open = Vec::with_capacity(idle);
             for _ in 0..idle {

@@ -31,6 +31,21 @@ pub(super) enum Whose {
 /// One after the other, the peer first.
 pub(super) const BOTH: [Whose; 2] = [Whose::Peer, Whose::Berth];
 
+/// What there is of both.
+pub(super) struct Both<P> {
+    pub(super) berth: P,
+    pub(super) peer: P,
+}
+
+impl<P> Both<P> {
+    pub(super) fn of(&self, whose: Whose) -> &P {
+        match whose {
+            Whose::Berth => &self.berth,
+            Whose::Peer => &self.peer,
+        }
+    }
+}
+
 /// Whose turn it is, in the order of so many runs of both.
 pub(super) fn turns(runs: u32) -> impl Iterator<Item = Whose> {
     (0..runs).flat_map(|_| BOTH)

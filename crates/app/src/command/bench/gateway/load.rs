@@ -17,7 +17,13 @@ use russh::{
 };
 use tokio::{io::AsyncReadExt as _, task::JoinSet, time::timeout};
 
-use super::{super::client::program, target::HEARD};
+use super::{
+    super::{
+        client::program,
+        rate::{Rate, rate},
+    },
+    target::HEARD,
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -108,30 +114,13 @@ impl Way {
 
     /// How many connections a second are made by so many clients at once, each of which logs in, opens a tunnel, hears a
     /// byte and hangs up; and how many there were.
-    pub(super) async fn connections(
-        &self,
-        clients: u32,
-        time: Duration,
-        echo: u16,
-    ) -> anyhow::Result<(f64, u32)> {
-        let began = Instant::now();
-        let mut working = JoinSet::new();
-        for _ in 0..clients {
-            let way = self.clone();
-            working.spawn(async move {
-                let mut made = 0;
-                while began.elapsed() < time {
-                    way.open(Tunnel::Forward, echo).await?.take(1).await?;
-                    made += 1;
-                }
-                anyhow::Ok(made)
-            });
-        }
-        let mut made: u32 = 0;
-        while let Some(done) = working.join_next().await {
-            made += done??;
-        }
-        Ok((f64::from(made) / began.elapsed().as_secs_f64(), made))
+    pub(super) async fn connections(&self, clients: u32, time: Duration, echo: u16) -> anyhow::Result<Rate> {
+        let clients = (0..clients).map(|_| self.clone());
+        let once = move |way: Self| async move {
+            way.open(Tunnel::Forward, echo).await?.take(1).await?;
+            Ok(way)
+        };
+        rate(clients, time, once).await
     }
 
     /// Opens so many tunnels with a connection each, a few at a time.

@@ -16,10 +16,13 @@ use hyper::{
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::target::Zeros;
+use super::{
+    super::rate::{Rate, rate},
+    target::{PAGE, Zeros},
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -92,25 +95,16 @@ impl Door {
 
     /// How many requests a second are answered to so many clients at once, each on one connection; and how many there
     /// were.
-    pub(super) async fn requests(&self, clients: u32, time: Duration) -> anyhow::Result<(f64, u32)> {
-        let began = Instant::now();
-        let mut working = JoinSet::new();
+    pub(super) async fn requests(&self, clients: u32, time: Duration) -> anyhow::Result<Rate> {
+        let mut connected = vec![];
         for _ in 0..clients {
-            let mut client = self.client().await?;
-            working.spawn(async move {
-                let mut made = 0;
-                while began.elapsed() < time {
-                    client.get("/", 1024).await?;
-                    made += 1;
-                }
-                anyhow::Ok(made)
-            });
+            connected.push(self.client().await?);
         }
-        let mut made: u32 = 0;
-        while let Some(done) = working.join_next().await {
-            made += done??;
-        }
-        Ok((f64::from(made) / began.elapsed().as_secs_f64(), made))
+        let once = |mut client: Client| async move {
+            client.get("/", PAGE.len()).await?;
+            Ok(client)
+        };
+        rate(connected, time, once).await
     }
 
     /// How long a page of so many bytes takes.

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 /// The bytes of a small page: Apache's hello page has about as many.
-const PAGE: &[u8] = &[b'.'; 1024];
+pub(super) const PAGE: &[u8] = &[b'.'; 1024];
 const CHUNK: usize = 256 << 10;
 
 /// Where it listens, until the runtime ends.
