@@ -131,6 +131,9 @@ impl Door {
             Err(error) => {
                 debug!(key = %key.fingerprint(), from = %self.from, %error, "not logged in");
                 let why = error.to_string();
+                if matches!(error, LoginError::Unavailable) {
+                    return self.turn_down(Some(why));
+                }
                 self.refuse(match (error, &self.why_not_certificate) {
                     (LoginError::UnknownKey { .. }, Some(_)) => None,
                     (LoginError::UnknownKey { .. }, None) => Some(self.or_out_of_time(why)),
@@ -155,7 +158,11 @@ impl Door {
             Err(error) => {
                 debug!(from = %self.from, %error, "not logged in by a certificate");
                 self.why_not_certificate = Some(error.to_string());
-                self.refuse(None)
+                if matches!(error, LoginError::Unavailable) {
+                    self.turn_down(None)
+                } else {
+                    self.refuse(None)
+                }
             }
         }
     }
@@ -188,8 +195,13 @@ impl Door {
 
     /// Refuses a key. After the last one that may fail, only the last words are left to be asked for.
     fn refuse(&mut self, why: Option<String>) -> Auth {
-        self.failed += 1;
         self.hand.refused();
+        self.turn_down(why)
+    }
+
+    /// The same, where it is no fault of who offers it: nobody pays for a store that fails.
+    fn turn_down(&mut self, why: Option<String>) -> Auth {
+        self.failed += 1;
         if self.failed < self.tries {
             self.why_not = why;
             return reject();
@@ -232,12 +244,15 @@ mod tests {
     const MAX_KEYS: usize = 6;
 
     async fn door_with(keys: &[&PrivateKey]) -> Door {
+        door_of(&Store::in_memory(&"koding".parse().unwrap()).await.unwrap(), keys).await
+    }
+
+    async fn door_of(store: &Store, keys: &[&PrivateKey]) -> Door {
         let team = "koding".parse().unwrap();
-        let store = Store::in_memory(&team).await.unwrap();
         let domains = Domains::new("koding.com", "kd.io", team).unwrap();
         let vm = VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 };
         let settings = Settings::new(domains, vm, "https://koding.com".into());
-        let control = Control::open(settings, store, Arc::new(FakeEngine::new())).await.unwrap();
+        let control = Control::open(settings, store.clone(), Arc::new(FakeEngine::new())).await.unwrap();
         let alice: AccountName = "alice".parse().unwrap();
         control.add_account(&alice).await.unwrap();
         for key in keys {
@@ -274,6 +289,19 @@ mod tests {
         assert!(told(&door.last_words(false)).ends_with(&fingerprint));
         assert_eq!(door.proven(known.public_key(), &Algorithm::Ed25519).await, Auth::Accept);
         assert_eq!(door.login().unwrap().account().as_str(), "alice");
+    }
+
+    #[tokio::test]
+    async fn nobody_pays_for_a_store_that_fails() {
+        let known = new_key(Algorithm::Ed25519);
+        let store = Store::in_memory(&"koding".parse().unwrap()).await.unwrap();
+        let mut door = door_of(&store, &[&known]).await;
+        store.close().await;
+        assert!(door.proven(known.public_key(), &Algorithm::Ed25519).await != Auth::Accept);
+        assert!(door.login().is_none() && !door.hand.was_refused());
+        let mut door = door_with(&[]).await;
+        assert!(door.proven(known.public_key(), &Algorithm::Ed25519).await != Auth::Accept);
+        assert!(door.hand.was_refused(), "a key that is unknown is its owner's fault");
     }
 
     #[tokio::test]
