@@ -230,7 +230,13 @@ impl Running {
             tokio::select! {
                 () = signals.come() => break,
                 Some(asked) = self.upgrades.recv() => {
-                    match successor::hand_over(&self.origin, &self.estate, &self.control).await {
+                    let handed_over = tokio::select! {
+                        biased;
+                        handed_over = successor::hand_over(&self.origin, &self.estate, &self.control) => handed_over,
+                        // The new one sees that this one has gone, and ends too.
+                        () = signals.come() => break,
+                    };
+                    match handed_over {
                         Ok(successor) => {
                             return self.outlast(config, signals, predecessor, successor, asked).await;
                         }

@@ -35,8 +35,15 @@ impl Origin {
     /// To be asked at once: another file may soon be where this program's was.
     pub(super) fn of_this() -> io::Result<Self> {
         let arguments = std::env::args_os().skip(1).filter(|word| word != "--take-over").collect();
-        Ok(Self { program: std::env::current_exe()?, arguments })
+        let program = installed(std::env::args_os().next(), std::env::current_exe()?);
+        Ok(Self { program, arguments })
     }
+}
+
+/// The program that is to be started next time: by the path that it was started by, since that may be a link which leads to a
+/// newer one by then.
+fn installed(started_by: Option<OsString>, own: PathBuf) -> PathBuf {
+    started_by.map(PathBuf::from).filter(|path| path.is_absolute()).unwrap_or(own)
 }
 
 /// A server that serves in the place of this one.
@@ -105,7 +112,22 @@ impl Successor {
 
 fn failed(why: impl AsRef<str>) -> Failure {
     let why = why.as_ref().trim_end_matches('.');
-    let message =
-        format!("The new server did not start: {why}. The one that runs goes on, and nobody has noticed.");
+    let message = format!(
+        "The new server did not start: {why}. The one that runs goes on, with everybody who is connected."
+    );
     Failure::new(FailureKind::Unavailable, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_to_what_is_installed_is_followed_anew_each_time() {
+        let own = || PathBuf::from("/opt/berth-1.2/berth");
+        let by = |word: &str| installed(Some(word.into()), own());
+        assert_eq!(by("/usr/local/bin/berth"), PathBuf::from("/usr/local/bin/berth"));
+        assert_eq!(by("berth"), own(), "found by PATH, which may be another one's");
+        assert_eq!(installed(None, own()), own());
+    }
 }
