@@ -241,13 +241,17 @@ impl Model {
         Self { folder, memory, kept }
     }
 
+    /// The engine may look at the VM at any time, and then makes its lock there; so the whole folder is changed at once.
     fn lay_out(&self) {
         let id = self.folder.file_name().expect("it has a name");
-        let _not_there = fs::remove_dir_all(&self.folder);
+        let beside = self.folder.parent().and_then(Path::parent).expect("it is in a folder");
+        let beside = tempfile::tempdir_in(beside).expect("a temporary folder");
+        copy(&self.kept.path().join(id), beside.path());
+        let _not_there = fs::rename(&self.folder, beside.path().join("former"));
         for entry in fs::read_dir(&self.memory).expect("the folder is ours").flatten() {
             let _not_there = fs::remove_dir_all(entry.path().join(id));
         }
-        copy(&self.kept.path().join(id), self.folder.parent().expect("it is in a folder"));
+        fs::rename(beside.path().join(id), &self.folder).expect("it takes its place");
     }
 
     fn change_record(&self, change: impl Fn(String) -> String) {
