@@ -45,6 +45,7 @@ mod sandbox;
 pub mod shim;
 mod sleep;
 mod template;
+mod user;
 
 pub use accel::Accel;
 pub use egress::Egress;

@@ -9,8 +9,8 @@
 //! | other processes | those that it starts |
 //!
 //! Files are Landlock's to refuse, by where they are and not by whose; calls that no VM needs are refused by a filter
-//! (seccomp); root keeps only the capability to be no stranger to files. Nothing of it can be given back. A kernel without
-//! Landlock leaves files to their modes, which is said by [`landlock_is_missing`].
+//! (seccomp); root becomes a [user of the VM's own](crate::user), who may read whatever Landlock does not refuse. Nothing of it
+//! can be given back. A kernel without Landlock leaves files to their modes, which is said by [`landlock_is_missing`].
 //!
 //! It holds for the calling thread and all that comes from it, so it is entered before there is another one.
 
@@ -30,7 +30,7 @@ use seccompiler::{
     apply_filter,
 };
 
-use crate::egress::find_program;
+use crate::{egress::find_program, user::VmUser};
 
 /// Programs and what they are linked with.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
@@ -58,6 +58,8 @@ pub(crate) struct Sandbox<'a> {
     pub(crate) qemu: &'a Path,
     /// Whether QEMU itself connects to the world.
     pub(crate) user_network: bool,
+    /// Who is inside; nobody else than before where there is none.
+    pub(crate) user: Option<VmUser>,
 }
 
 /// Why a sandbox cannot be entered. Then nothing may be run in its place.
@@ -69,8 +71,8 @@ pub(crate) enum SandboxError {
     Folder(#[from] PathFdError),
     #[error("the kernel refuses to shut calls off")]
     Filter(#[from] seccompiler::Error),
-    #[error("the kernel refuses to take capabilities")]
-    Capabilities(#[source] io::Error),
+    #[error("the kernel refuses to make it another user's, or to take capabilities")]
+    User(#[source] io::Error),
 }
 
 impl From<seccompiler::BackendError> for SandboxError {
@@ -90,7 +92,7 @@ impl Sandbox<'_> {
     /// Enters it for good.
     pub(crate) fn enter(&self) -> Result<(), SandboxError> {
         self.shut_files()?;
-        drop_capabilities().map_err(SandboxError::Capabilities)?;
+        self.user.map_or_else(drop_capabilities, VmUser::enter).map_err(SandboxError::User)?;
         self.shut_calls()
     }
 
@@ -167,8 +169,8 @@ fn other_than(values: &[i32]) -> Result<SeccompRule, seccompiler::BackendError> 
     SeccompRule::new(values.iter().map(none).collect::<Result<_, _>>()?)
 }
 
-/// What the server may beyond others, such as listening on port 22. Root stays no stranger to files: Landlock says which, and
-/// they may be another user's who has built the images.
+/// What the server may beyond others, such as listening on port 22. A root that cannot become another user stays no stranger to
+/// files.
 fn drop_capabilities() -> io::Result<()> {
     let has = rustix::thread::capabilities(None)?;
     let kept = match rustix::process::geteuid().is_root() {

@@ -34,6 +34,12 @@ impl VmId {
     pub fn random() -> Self {
         Self(rand::random())
     }
+
+    /// The same as a number, random in all its bits.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for VmId {

@@ -12,6 +12,7 @@ use berth_model::VmId;
 /// A host with two VMs.
 struct Bench {
     dir: tempfile::TempDir,
+    id: VmId,
     vm: VmPaths,
     other: VmPaths,
 }
@@ -20,7 +21,8 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path(), dir.path()).unwrap();
-        let [vm, other] = [VmId::random(), VmId::random()].map(|id| state.vm(&id));
+        let id = VmId::random();
+        let [vm, other] = [id, VmId::random()].map(|id| state.vm(&id));
         for paths in [&vm, &other] {
             private_dir(&paths.dir).unwrap();
             private_dir(&paths.memory).unwrap();
@@ -29,16 +31,20 @@ impl Bench {
         }
         fs::write(dir.path().join("berth.db"), "store").unwrap();
         fs::write(dir.path().join("image"), "image").unwrap();
-        Self { dir, vm, other }
+        fs::write(dir.path().join("template"), "template").unwrap();
+        fs::hard_link(dir.path().join("template"), vm.dir.join("forked")).unwrap();
+        Self { dir, id, vm, other }
     }
 
     /// Does it in this VM's sandbox: a thread that is never anything else again.
     fn inside<T: Send>(&self, user_network: bool, work: impl FnOnce(&Self) -> T + Send) -> T {
+        let user = VmUser::own(self.id, &self.vm).expect("its own files");
+        assert!(user.is_some(), "these tests are to be run by root");
         let reads = [self.dir.path().join("image")];
         let own = [self.vm.dir.as_path(), self.vm.memory.as_path()];
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                Sandbox { own, reads: &reads, qemu: Path::new("qemu-system-x86_64"), user_network }
+                Sandbox { own, reads: &reads, qemu: Path::new("qemu-system-x86_64"), user_network, user }
                     .enter()
                     .expect("a sandbox");
                 work(self)
@@ -55,7 +61,7 @@ fn refused<T>(result: io::Result<T>) -> bool {
 #[test]
 fn neither_the_store_nor_another_vm_can_be_opened() {
     assert!(!landlock_is_missing(), "this test needs a kernel with Landlock");
-    Bench::new().inside(false, |Bench { dir, vm, other }| {
+    Bench::new().inside(false, |Bench { dir, vm, other, .. }| {
         for forbidden in [
             dir.path().join("berth.db"),
             other.disk(),
@@ -87,6 +93,10 @@ fn its_own_files_are_its_own() {
         for file in [vm.disk(), vm.warm().memory()] {
             fs::write(&file, "changed").unwrap();
         }
+        let forked = vm.dir.join("forked");
+        assert_eq!(fs::read_to_string(&forked).unwrap(), "template", "it is read");
+        assert!(refused(fs::write(&forked, "x")), "and is the template's");
+        fs::remove_file(&forked).unwrap();
         crate::paths::write_durably(&vm.ended(), b"{}").unwrap();
         private_dir(&vm.cold_new().0).unwrap();
         fs::rename(vm.cold_new().0, vm.cold().0).unwrap();
@@ -134,5 +144,8 @@ fn programs_start_and_gain_nothing() {
         |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap().to_owned();
     assert_eq!((of("NoNewPrivs:").as_str(), of("Seccomp:").as_str()), ("1", "2"));
     let capabilities = u64::from_str_radix(&of("CapPrm:"), 16).unwrap();
-    assert_eq!(capabilities & !CapabilitySet::DAC_OVERRIDE.bits(), 0, "{capabilities:x}");
+    assert_eq!(capabilities & !CapabilitySet::DAC_READ_SEARCH.bits(), 0, "{capabilities:x}");
+    let users: Vec<u32> = of("Uid:").split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(users.len() == 4 && users.iter().all(|id| *id >= 0x7000_0000), "{users:?}");
+    assert!(!of("Groups:").split_whitespace().any(|group| group == "0"), "{status}");
 }

@@ -47,7 +47,6 @@ mod way_out;
 use std::{
     ffi::OsString,
     io::{self, Read, Write},
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -55,7 +54,10 @@ use std::{
 
 use berth_engine::{Ending, Guest, Observed};
 use berth_vnet::Network;
-use rustix::process::{Resource, Rlimit};
+use rustix::{
+    fs::Uid,
+    process::{Resource, Rlimit},
+};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -78,6 +80,7 @@ use crate::{
     paths::{VmPaths, private_dir, remove_file, remove_tree},
     sandbox::Sandbox,
     sleep,
+    user::VmUser,
 };
 
 /// A QEMU whose shim was killed takes a moment to die.
@@ -156,8 +159,8 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
         say(&Hello::Busy);
         return Ok(());
     };
-    let (paths, begin) = (spec.paths, spec.begin);
-    match (&begin, sleep::is_asleep(&paths)) {
+    let paths = &spec.paths;
+    match (&spec.begin, sleep::is_asleep(paths)) {
         // Somebody else was quicker, and is done.
         (Begin::Boot { .. }, true) | (Begin::Asleep, false) => {
             say(&Hello::Busy);
@@ -166,20 +169,23 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
         (Begin::Boot { .. }, false) | (Begin::Asleep, true) => {}
     }
     // If it is killed after a wake, there is nobody to write it. Written already, it costs a wake no time.
-    if ending::read(&paths) != Some(ending::cut_off()) {
-        ending::write(&paths, &ending::cut_off())?;
+    if ending::read(paths) != Some(ending::cut_off()) {
+        ending::write(paths, &ending::cut_off())?;
     }
-    sleep::clear_leftovers(&paths)?;
+    sleep::clear_leftovers(paths)?;
     remove_tree(&paths.freed())?;
     remove_file(&paths.socket)?;
     let listener = UnixListener::bind(&paths.socket)?;
-    let outside = shut_in(&paths, &spec.qemu, &spec.way_out, spec.reads)?;
+    // Who may ask, which is whoever has started this: the shim is another one in its sandbox.
+    let server = rustix::process::geteuid();
+    let outside = shut_in(&spec)?;
     say(&Hello::Owns);
+    let (paths, begin) = (spec.paths, spec.begin);
     let tasks = TaskTracker::new();
     let lock_kept = lock.try_clone()?;
     let (vm, qemu, way_out) = (spec.vm, spec.qemu, spec.way_out);
     let host = Host { vm, paths: paths.clone(), qemu, way_out, outside, lock, tasks };
-    let outcome = live(host, begin, listener).await.unwrap_or_else(|error| {
+    let outcome = live(host, begin, listener, server).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the VM does not start");
         Outcome::Off(Ending::Failed { reason: "it could not be started on the host".to_owned() })
     });
@@ -190,22 +196,18 @@ async fn own(spec: ShimSpec) -> io::Result<()> {
 }
 
 /// Enters the sandbox, for good. What has to stay outside is started before.
-fn shut_in(
-    paths: &VmPaths,
-    qemu: &Path,
-    way_out: &WayOut,
-    reads: Vec<PathBuf>,
-) -> io::Result<Option<Arc<Outside>>> {
-    let outside = match way_out {
+fn shut_in(spec: &ShimSpec) -> io::Result<Option<Arc<Outside>>> {
+    let outside = match &spec.way_out {
         WayOut::Passt { program } => Some(Arc::new(Outside::start(program)?)),
         WayOut::UserNetwork | WayOut::Nothing => None,
     };
-    private_dir(&paths.memory)?;
+    private_dir(&spec.paths.memory)?;
     let sandbox = Sandbox {
-        own: [&paths.dir, &paths.memory],
-        reads: &reads,
-        qemu,
-        user_network: *way_out == WayOut::UserNetwork,
+        own: [&spec.paths.dir, &spec.paths.memory],
+        reads: &spec.reads,
+        qemu: &spec.qemu,
+        user_network: spec.way_out == WayOut::UserNetwork,
+        user: VmUser::own(spec.vm, &spec.paths)?,
     };
     sandbox.enter().map_err(io::Error::other)?;
     Ok(outside)
@@ -228,7 +230,7 @@ fn let_go(paths: &VmPaths, outcome: &Outcome) -> io::Result<()> {
 }
 
 /// From here to the VM's end, or to a sleep that nobody has to be there for.
-async fn live(host: Host, begin: Begin, listener: UnixListener) -> io::Result<Outcome> {
+async fn live(host: Host, begin: Begin, listener: UnixListener, server: Uid) -> io::Result<Outcome> {
     let tasks = host.tasks.clone();
     let (observed, seen) = watch::channel(match begin {
         Begin::Boot { .. } => Observed::Booting,
@@ -247,7 +249,7 @@ async fn live(host: Host, begin: Begin, listener: UnixListener) -> io::Result<Ou
         disk: host.paths.disk(),
         copying: Mutex::new(()),
     });
-    tasks.spawn(serve::serve(listener, Arc::clone(&desk), tasks.clone()));
+    tasks.spawn(serve::serve(listener, server, Arc::clone(&desk), tasks.clone()));
     tasks.spawn(stop_when_the_host_does(commands)?);
     let mut supervisor = Supervisor::new(host, Arc::clone(&desk), asked, observed);
     let effects = match begin {

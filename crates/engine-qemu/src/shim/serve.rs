@@ -6,6 +6,7 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use berth_engine::{Guest, Observed};
+use rustix::fs::Uid;
 use tokio::{
     io::{AsyncWriteExt, BufReader, copy_bidirectional_with_sizes},
     net::{UnixListener, UnixStream},
@@ -23,14 +24,13 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// Each way of a connection into the guest holds this much, in bytes.
 const SPLICE_BUFFER: usize = 32 << 10;
 
-/// Serves the socket for as long as the process lives.
-pub(super) async fn serve(listener: UnixListener, desk: Arc<Desk>, tasks: TaskTracker) {
+/// Serves the socket to the server's user, for as long as the process lives.
+pub(super) async fn serve(listener: UnixListener, server: Uid, desk: Arc<Desk>, tasks: TaskTracker) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let owner = rustix::process::geteuid().as_raw();
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| peer.uid() == owner) => {
+            Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| peer.uid() == server.as_raw()) => {
                 let desk = Arc::clone(&desk);
                 tasks.spawn(async move {
                     if let Err(error) = answer(&desk, stream).await {

@@ -39,8 +39,8 @@ pub(crate) async fn life() {
 /// What the sandbox keeps them from is tested beside it; that they are in it is seen here.
 fn its_processes_are_shut_in(vm: &VmId) {
     println!(" in a sandbox");
-    /// Being no stranger to files, which the sandbox names.
-    const DAC_OVERRIDE: u64 = 1 << 1;
+    /// Being no stranger to files that it reads, which the sandbox names.
+    const DAC_READ_SEARCH: u64 = 1 << 2;
     let processes = [shims(&vm.to_string()), qemus(&vm.to_string())].concat();
     assert_eq!(processes.len(), 2, "a shim and a QEMU");
     for pid in processes {
@@ -48,7 +48,10 @@ fn its_processes_are_shut_in(vm: &VmId) {
         let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         assert_eq!((of("NoNewPrivs:"), of("Seccomp:")), (Some("1"), Some("2")), "{status}");
         let may = of("CapEff:").and_then(|bits| u64::from_str_radix(bits, 16).ok()).expect("capabilities");
-        assert_eq!(may & !DAC_OVERRIDE, 0, "{may:x}");
+        assert_eq!(may & !DAC_READ_SEARCH, 0, "{may:x}");
+        let user: u32 =
+            of("Uid:").and_then(|ids| ids.split_whitespace().next()?.parse().ok()).expect("a user");
+        assert!(user >= 0x7000_0000, "it runs as {user}");
     }
 }
 
