@@ -10,10 +10,10 @@
 //! interpreted on the way but for what may be opened backwards: only what this client has asked for.
 //!
 //! **Lines.** A line is a connection into the VM. russh gives credit to the VM for what it has received, and a line whose
-//! channel is full is not read, so a client that does not read one channel holds up the others of its line. Therefore
-//! sessions do not share a line with each other or with streams as long as there are fewer than [`MAX_LINES`] of them,
-//! streams share one that is not held up, and idle lines are used again. Beyond that they share, a line that is held up
-//! only when all are. The first line also has what the VM listens on.
+//! channel is full is not read, so a client that does not read one channel slows down the others of its line: see
+//! `trickle.rs`. Therefore sessions do not share a line with each other or with streams as long as there are fewer than
+//! [`MAX_LINES`] of them, streams share one that is not held up, and idle lines are used again. Beyond that they share, a
+//! line that is held up only when all are. The first line also has what the VM listens on.
 //!
 //! **Spares.** A line is mostly one that waited, logged in, for a client of this account: see `spares.rs`.
 //!
@@ -26,6 +26,7 @@ mod relay;
 mod session;
 mod spares;
 mod streams;
+mod trickle;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -38,7 +38,8 @@ pub(super) struct Line {
     streams: AtomicUsize,
     /// Channels that are not read.
     held: AtomicUsize,
-    left: Notify,
+    /// A channel has come or gone.
+    changed: Notify,
 }
 
 /// What the client wants to come back. The permits go back when it does not any more.
@@ -61,7 +62,7 @@ impl Line {
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
-            left: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -96,7 +97,7 @@ impl Line {
         }
     }
 
-    /// Whether a channel is not read, and others of this line therefore wait.
+    /// Whether a channel is not read, and others of this line are therefore slow.
     pub(super) fn is_held_up(&self) -> bool {
         self.held.load(Ordering::Relaxed) > 0
     }
@@ -105,11 +106,11 @@ impl Line {
     pub(super) async fn is_empty(&self) {
         let waiting = async {
             loop {
-                let left = self.left.notified();
+                let changed = self.changed.notified();
                 if self.load() == 0 {
                     return;
                 }
-                left.await;
+                changed.await;
             }
         };
         let _ = timeout(LAST_WORDS, waiting).await;
@@ -173,6 +174,7 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new(line: Arc<Line>, kind: Kind) -> Self {
         line.count(kind).fetch_add(1, Ordering::Relaxed);
+        line.changed.notify_waiters();
         Self { line, kind, holds: AtomicBool::new(false) }
     }
 
@@ -183,6 +185,11 @@ impl Place {
     /// Whether others share the line.
     pub(super) fn is_shared(&self) -> bool {
         self.line.load() > 1
+    }
+
+    /// Waits until a channel of the line comes or goes, from when this is called.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.line.changed.notified()
     }
 
     /// Says whether this channel is the one that holds the line up.
@@ -199,6 +206,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.hold(false);
         self.line.count(self.kind).fetch_sub(1, Ordering::Relaxed);
-        self.line.left.notify_waiters();
+        self.line.changed.notify_waiters();
     }
 }

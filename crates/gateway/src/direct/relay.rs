@@ -1,7 +1,8 @@
 //! One channel, both ways, from the moment that both its halves are open.
 //!
 //! One task a channel. What the client sends is always taken, into a [`Backlog`] that is bounded by the client's credit:
-//! see `backlog.rs`. What the VM sends is taken as long as there is room in a [`Down`]. Requests pass what waits.
+//! see `backlog.rs`. What the VM sends is taken as long as there is room in a [`Down`], and at a pace after that where
+//! others share the line: see `trickle.rs`. Requests pass what waits.
 
 use std::{collections::VecDeque, future::pending, pin::Pin, time::Duration};
 
@@ -20,6 +21,7 @@ use super::{
     down::{Down, Item},
     line::Place,
     session::Ask,
+    trickle::Trickle,
 };
 use crate::{
     backlog::{Backlog, Overfull},
@@ -166,6 +168,7 @@ async fn carry(
     let (mut sending, mut asking, mut telling): (Doing<'_, _>, Doing<'_, _>, Doing<'_, _>) =
         (None, None, None);
     let (mut sent, mut told) = (Instant::now(), Instant::now());
+    let mut trickle = Trickle::default();
     loop {
         if asking.is_none() {
             asking = state.work.pop_front().map(|request| Box::pin(to_vm.ask(request)) as _);
@@ -185,6 +188,8 @@ async fn carry(
         }
         let (high, full) = (state.backlog.is_high(), state.down.is_full());
         place.hold(full);
+        let (changed, beside_others) = (place.changed(), place.is_shared());
+        let trickles = full && beside_others && state.down.has_room_beside_others();
         if !high && !state.left {
             sent = Instant::now();
         }
@@ -202,7 +207,13 @@ async fn carry(
                     }
                 }
             }
-            message = from_vm.next(), if !state.closed && !full => state.vm_says(message),
+            message = next_from(from_vm, &trickle, trickles), if !state.closed && (!full || trickles) => {
+                if trickles {
+                    trickle.took(message.as_ref().map_or(0, bytes_of));
+                }
+                state.vm_says(message);
+            }
+            () = changed, if full => {}
             _ended_where_the_vm_says_so = done(&mut sending) => sent = Instant::now(),
             _the_same = done(&mut asking) => {}
             told_it = done(&mut telling) => match told_it {
@@ -217,12 +228,28 @@ async fn carry(
                 sent = Instant::now();
             }
             () = sleep_until(told + STALLED), if full => {
-                if place.is_shared() {
+                if beside_others {
                     return given_up("its client takes nothing");
                 }
                 told = Instant::now();
             }
         }
+    }
+}
+
+/// What the VM says next, at once or at a pace. Nothing is lost when the future is dropped.
+async fn next_from(from_vm: &mut FromVm, trickle: &Trickle, trickles: bool) -> Option<Message> {
+    if trickles {
+        trickle.due().await;
+    }
+    from_vm.next().await
+}
+
+fn bytes_of(message: &Message) -> usize {
+    match message {
+        Message::Data(data) | Message::Extended(_, data) => data.len(),
+        Message::Signal { name, message, .. } => name.len() + message.len(),
+        Message::Eof | Message::Status(_) | Message::Granted(_) => 0,
     }
 }
 

@@ -361,6 +361,39 @@ async fn where_lines_are_shared_it_is_not_with_a_reader_that_stops() {
     master.kill().await.unwrap();
 }
 
+/// Twice as many sessions as there are lines, and one is not read any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shares_a_line_with_a_reader_that_stops_is_heard_all_the_same() {
+    let inside = Inside::new().await;
+    let (mut master, mux) = inside.master(&[]).await;
+    let shared = ["-o", &mux, "-o", "ControlMaster=no", "gateway", "run"];
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        let mut session = inside.start(&shared);
+        say(&mut session, b"here").await;
+        assert_eq!(hear(&mut session, 4).await, b"here");
+        sessions.push(session);
+    }
+    assert_eq!(inside.world.engine.connections(), 6);
+    let mut slow = sessions.remove(0);
+    say(&mut slow, b"flood").await;
+    hear(&mut slow, 1).await;
+    let sshd = inside.sshd.clone();
+    // What ssh takes without being read, and what may wait for it in the gateway.
+    eventually("what it does not read trickles", || sshd.flooded() > 4 << 20).await;
+    for n in 0..3 {
+        for session in &mut sessions {
+            let word = format!("{n:04}");
+            say(session, word.as_bytes()).await;
+            assert_eq!(hear(session, 4).await, word.as_bytes());
+        }
+    }
+    // And it has lost nothing.
+    let bytes = inside.sshd.flooded();
+    assert!(hear(&mut slow, bytes - 1).await.iter().all(|byte| *byte == b'y'));
+    master.kill().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_stops_reading_stops_nobody_else() {
     let inside = Inside::new().await;
