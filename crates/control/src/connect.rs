@@ -15,6 +15,7 @@ use crate::{
     access::Entry,
     activity::{Counted, Measured},
     error::ConnectError,
+    greeting::greeted,
     ledger::Record,
     lifecycle::{Refusal, State},
     room::Queued,
@@ -25,7 +26,8 @@ use crate::{
 /// How often a VM that turns out not to run after all is started again for one connection: a guest that reboots while
 /// somebody connects is waited for, one that reboots for ever is not.
 const TRIES: u32 = 3;
-/// A VM that runs has an sshd. One that refuses is on its way down or starting, which the engine sees a moment later.
+/// A VM that runs has an sshd. One that refuses, or hangs up without a word, is on its way down or starting, which the engine
+/// sees a moment later.
 const SSH: u16 = 22;
 /// How often, and with which pauses, such an sshd is tried.
 const SSH_TRIES: u32 = 20;
@@ -173,7 +175,14 @@ impl Control {
             }
             self.bring_up(&handle, progress).await.map_err(|refusal| ConnectError::refused(vm, refusal))?;
             match self.engine.dial(&handle.id, port).await {
-                Ok(stream) => return Ok(Box::new(self.measured(&handle, stream, target))),
+                Ok(stream) => match if port == SSH { greeted(stream).await } else { Some(stream) } {
+                    Some(stream) => return Ok(Box::new(self.measured(&handle, stream, target))),
+                    None if refused < SSH_TRIES => {
+                        refused += 1;
+                        sleep(SSH_PAUSE).await;
+                    }
+                    None => return Err(ConnectError::Silent { vm: vm.clone(), port }),
+                },
                 // It stopped or rebooted a moment ago, and its supervisor does not know yet.
                 Err(EngineError::NotRunning | EngineError::Missing) if tries < TRIES => tries += 1,
                 Err(EngineError::Refused { port: SSH }) if refused < SSH_TRIES => {

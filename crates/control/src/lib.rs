@@ -35,6 +35,7 @@ mod disks;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod greeting;
 mod guest;
 mod health;
 mod history;

@@ -1,12 +1,18 @@
 //! Starting, stopping, removing, and what restarts of the server change: nothing.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use berth_control::{Progress, Status};
 use berth_engine::{Engine, EngineError, Observed};
 use berth_testkit::{Service, Verb};
 use futures::future::join_all;
-use tokio::sync::mpsc;
+use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use crate::world::{World, account, no_progress, vm};
 
@@ -133,6 +139,40 @@ async fn an_sshd_that_is_on_its_way_down_is_waited_for() {
         world.engine.serve(22, Service::greeting(b"SSH-2.0-Fake\r\n"));
     };
     tokio::join!(world.greet(&entry), back);
+}
+
+#[tokio::test]
+async fn an_sshd_that_hangs_up_without_a_word_is_tried_again() {
+    let (world, alices, _) = World::new().await;
+    let entry = world.entry(&alices, "alice.kd.io").await;
+    world.greet(&entry).await;
+    let visitors = Arc::new(AtomicUsize::new(0));
+    let came = visitors.clone();
+    let restarts = Service::new(move |mut stream| {
+        let first = came.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if !first && stream.write_all(b"SSH-2.0-Fake\r\n").await.is_ok() {
+                let (mut from, mut to) = tokio::io::split(stream);
+                let _until_it_ends = tokio::io::copy(&mut from, &mut to).await;
+            }
+        }
+    });
+    world.engine.serve(22, restarts);
+    world.greet(&entry).await;
+    assert_eq!(visitors.load(Ordering::Relaxed), 2);
+
+    tokio::time::pause();
+    world.engine.serve(22, Service::new(|_| async {}));
+    let never = world.control.connect(&entry, no_progress()).await.err().unwrap();
+    assert_eq!(
+        never.to_string(),
+        "vm-0 is running but does not answer on port 22. If this goes on, ask the operator to stop and start it."
+    );
+    world.engine.serve(22, Service::stalls());
+    assert!(
+        world.control.connect(&entry, no_progress()).await.is_ok(),
+        "one that is slow to speak is heard as it is"
+    );
 }
 
 #[tokio::test]
