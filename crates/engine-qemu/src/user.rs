@@ -88,6 +88,15 @@ impl VmUser {
     }
 }
 
+/// Gives a file that has just been made in the folder of a VM that runs to whom the folder belongs.
+pub(crate) fn give_as(folder: &Path, file: &Path) -> io::Result<()> {
+    let (folder, found) = (fs::metadata(folder)?, fs::symlink_metadata(file)?);
+    if (found.uid(), found.gid()) == (folder.uid(), folder.gid()) {
+        return Ok(());
+    }
+    lchown(file, Some(folder.uid()), Some(folder.gid()))
+}
+
 /// Who may use KVM beside root.
 fn of_kvm() -> Vec<Gid> {
     fs::metadata(KVM)

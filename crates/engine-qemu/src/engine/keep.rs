@@ -19,7 +19,7 @@ use crate::{
     client::{Asked, Shim},
     disk, image,
     paths::{VmPaths, private_dir, remove_file, sync_parent, write_durably},
-    qcow2, room,
+    qcow2, room, user,
 };
 
 /// What the host's disk keeps beside a copy, in bytes.
@@ -69,6 +69,8 @@ impl QemuEngine {
     async fn copy_while_it_runs(&self, paths: &VmPaths) -> Result<(), EngineError> {
         let size = disk::size(&paths.disk()).map_err(|error| disk::refused(&paths.disk(), &error))?;
         disk::create_empty(&paths.new_copy(), size).await?;
+        user::give_as(&paths.dir, &paths.new_copy())
+            .map_err(|error| disk::refused(&paths.new_copy(), &error))?;
         let Some(shim) = Shim::find(paths).await? else { return Err(EngineError::NotRunning) };
         match shim.copy_disk(paths.new_copy()).await? {
             Asked::Told(()) => Ok(()),
