@@ -4,12 +4,14 @@
 . "$(dirname "$0")/lib.sh"
 
 wanted=
+incus=
 for purpose in "$@"; do
     case $purpose in
     run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
     build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
     fuzz) wanted+=" g++" ;;
     test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
+        incus="incus-base incus-client lxcfs attr btrfs-progs dnsmasq-base"
         # By their commands: they come from many places, and Debian's npm does not go with another one's nodejs.
         command -v node >/dev/null && command -v npm >/dev/null || wanted+=" nodejs npm"
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || wanted+=" chromium"
@@ -28,7 +30,7 @@ major_of_package() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null | sed 's/^[0
 # What works has no need to be touched, whoever installed it.
 missing() {
     local package
-    for package in $wanted; do
+    for package in ${1-$wanted}; do
         installed "$package" || printf '%s ' "$package"
     done
 }
@@ -60,7 +62,7 @@ enable_backports() {
     [ -z "$(apt-get indextargets --format '$(CODENAME)' 'Codename: bookworm-backports' 'Created-By: Packages')" ] || return 0
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' | head -n 1)
     [ -n "$mirror" ] || return 0
-    printf '%s\n' "# For a newer QEMU; made by Berth's make up." "Types: deb" "URIs: $mirror" \
+    printf '%s\n' "# For newer packages; made by Berth's make up." "Types: deb" "URIs: $mirror" \
         "Suites: bookworm-backports" "Components: main" "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" |
         root tee /etc/apt/sources.list.d/berth-backports.sources >/dev/null
     update
@@ -70,6 +72,23 @@ install_backports() {
     enable_backports
     # Where the backports are out of reach, the ordinary package below does, with less.
     apt install --no-install-recommends -t bookworm-backports qemu-system-x86 qemu-utils || touch "$logs/no-backports"
+}
+
+# Debian 13 and Ubuntu 24.04 have Incus, Debian 12 in its backports. The tests start their own: the system's stays off.
+install_incus() {
+    local policy=/usr/sbin/policy-rc.d release_of=() ours=
+    if [ "$release" = bookworm ]; then
+        enable_backports
+        release_of=(-t bookworm-backports)
+    fi
+    if [ ! -e $policy ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
+        root chmod 755 $policy
+    fi
+    # shellcheck disable=SC2046 # a list of words
+    apt install --no-install-recommends "${release_of[@]}" $(missing "$incus") || { [ -z "$ours" ] || root rm -f $policy; return 1; }
+    [ -z "$ours" ] || root rm -f $policy
 }
 
 check_system() {
@@ -102,5 +121,10 @@ if [ -n "$(missing)" ] || wants_backports; then
         # shellcheck disable=SC2086 # a list of words
         step "Installing ${packages% }" "$logs/apt-install.log" apt install --no-install-recommends $packages
     fi
+fi
+if [ -n "$(missing "$incus")" ]; then
+    check_system
+    [ "$release" != bookworm ] || step "Reading the package lists" "$logs/apt-update.log" update
+    step "Installing Incus" "$logs/apt-incus.log" install_incus
 fi
 case " $* " in *" run "*) tell_qemu ;; esac

@@ -283,7 +283,9 @@ fn not_dialled(vm: &VmName, port: u16, error: EngineError) -> ConnectError {
         EngineError::Missing | EngineError::NotRunning => ConnectError::Stopped { vm },
         EngineError::StartFailed { reason } => ConnectError::StartFailed { vm, reason },
         EngineError::WakeFailed { reason } => ConnectError::WakeFailed { vm, reason },
-        EngineError::InUse => ConnectError::Unavailable { vm, reason: error.to_string() },
+        EngineError::InUse | EngineError::Away { .. } => {
+            ConnectError::Unavailable { vm, reason: error.to_string() }
+        }
         EngineError::NoRoom { reason } | EngineError::Unfit { reason } | EngineError::Broken { reason } => {
             ConnectError::Unavailable { vm, reason }
         }

@@ -22,7 +22,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{BuildOptions, build};
+pub use build::{BuildOptions, build, build_container};
+use definition::Format;
 
 /// Bytes of an image's disk as the guest sees it: no overlay may be smaller. With a larger one, the guest's file system
 /// grows at the next boot.
@@ -36,6 +37,7 @@ const MANIFEST: &str = "manifest.json";
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd";
 const DISK: &str = "disk";
+const ARCHIVE: &str = "image.tar.zst";
 
 /// An image that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,63 @@ pub struct Image {
     pub size: u64,
 }
 
+/// An image for system containers that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its folder's name; the same for ever.
+    pub id: String,
+    /// A unified tarball of Incus, compressed with zstd: `metadata.yaml` and `rootfs/`.
+    pub archive: PathBuf,
+    /// When it was built, to the second.
+    pub made_at: SystemTime,
+}
+
+/// An image in one of its formats.
+trait Built: Sized {
+    const FORMAT: Format;
+    fn id(&self) -> &str;
+    fn made_at(&self) -> SystemTime;
+    /// The image with this id, if it is there and whole.
+    fn read(image_dir: &Path, id: &str) -> Option<Self>;
+}
+
+impl Built for Image {
+    const FORMAT: Format = Format::Vm;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn made_at(&self) -> SystemTime {
+        self.made_at
+    }
+
+    fn read(image_dir: &Path, id: &str) -> Option<Self> {
+        let (dir, manifest, size) = read(image_dir, id, Self::FORMAT)?;
+        let [kernel, initrd, disk] = [KERNEL, INITRD, DISK].map(|name| dir.join(name));
+        let made_at = manifest.made_at()?;
+        Some(Self { id: manifest.id, kernel, initrd, disk, append: manifest.append, made_at, size })
+    }
+}
+
+impl Built for Container {
+    const FORMAT: Format = Format::Container;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn made_at(&self) -> SystemTime {
+        self.made_at
+    }
+
+    fn read(image_dir: &Path, id: &str) -> Option<Self> {
+        let (dir, manifest, _) = read(image_dir, id, Self::FORMAT)?;
+        let made_at = manifest.made_at()?;
+        Some(Self { id: manifest.id, archive: dir.join(ARCHIVE), made_at })
+    }
+}
+
 /// What there is to know of an image besides its files.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -65,6 +124,12 @@ struct Manifest {
     made_at: u64,
     /// Where its packages came from.
     mirror: String,
+}
+
+impl Manifest {
+    fn made_at(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.made_at))
+    }
 }
 
 /// Why there is no image.
@@ -134,6 +199,11 @@ impl ImageError {
 /// # Errors
 /// If the folder cannot be read.
 pub fn list(image_dir: &Path) -> Result<Vec<Image>, ImageError> {
+    whole(image_dir)
+}
+
+/// As [`list`], for images of one format.
+fn whole<T: Built>(image_dir: &Path) -> Result<Vec<T>, ImageError> {
     let entries = match fs::read_dir(image_dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -142,18 +212,18 @@ pub fn list(image_dir: &Path) -> Result<Vec<Image>, ImageError> {
     let mut images = Vec::new();
     for entry in entries {
         let name = entry.map_err(ImageError::io(image_dir))?.file_name();
-        if let Some(image) = name.to_str().and_then(|id| read(image_dir, id)) {
+        if let Some(image) = name.to_str().and_then(|id| T::read(image_dir, id)) {
             images.push(image);
         }
     }
-    images.sort_by(|one, other| (other.made_at, &other.id).cmp(&(one.made_at, &one.id)));
+    images.sort_by(|one: &T, other| (other.made_at(), other.id()).cmp(&(one.made_at(), one.id())));
     Ok(images)
 }
 
 /// The image with this id, if it is there and whole. Blocks.
 #[must_use]
 pub fn find(image_dir: &Path, id: &str) -> Option<Image> {
-    read(image_dir, id)
+    Image::read(image_dir, id)
 }
 
 /// The image that a new VM gets: the newest. Blocks.
@@ -164,7 +234,8 @@ pub fn find_latest(image_dir: &Path) -> Result<Option<Image>, ImageError> {
     Ok(list(image_dir)?.into_iter().next())
 }
 
-fn read(image_dir: &Path, id: &str) -> Option<Image> {
+/// The folder of an image that has every file of its format, what there is to know of it, and its size.
+fn read(image_dir: &Path, id: &str, format: Format) -> Option<(PathBuf, Manifest, u64)> {
     if id.is_empty() || id.starts_with('.') || id.contains('/') {
         return None;
     }
@@ -173,14 +244,12 @@ fn read(image_dir: &Path, id: &str) -> Option<Image> {
     if manifest.id != id {
         return None;
     }
-    let [kernel, initrd, disk] = [KERNEL, INITRD, DISK].map(|name| dir.join(name));
     let mut size = 0;
-    for file in [&kernel, &initrd, &disk] {
+    for file in format.files() {
         // In units of 512 bytes, whatever the file system's own.
-        size += fs::metadata(file).ok().filter(fs::Metadata::is_file)?.blocks() * 512;
+        size += fs::metadata(dir.join(file)).ok().filter(fs::Metadata::is_file)?.blocks() * 512;
     }
-    let made_at = UNIX_EPOCH.checked_add(Duration::from_secs(manifest.made_at))?;
-    Some(Image { id: manifest.id, kernel, initrd, disk, append: manifest.append, made_at, size })
+    Some((dir, manifest, size))
 }
 
 #[cfg(test)]

@@ -36,7 +36,6 @@ mod lines;
 mod lock;
 mod paths;
 mod protocol;
-pub mod provision;
 mod qcow2;
 mod qemu;
 mod rebuild;
@@ -46,6 +45,8 @@ pub mod shim;
 mod sleep;
 mod template;
 mod user;
+
+use berth_guest as provision;
 
 pub use accel::Accel;
 pub use egress::Egress;

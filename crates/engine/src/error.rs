@@ -40,6 +40,12 @@ pub enum EngineError {
         /// A sentence without a full stop.
         reason: String,
     },
+    /// The machine that has the VM does not answer, or the whole cluster does not: what it is doing is not known.
+    #[error("{reason}")]
+    Away {
+        /// A clause without a full stop.
+        reason: String,
+    },
     /// A file that was to be its disk cannot be that.
     #[error("{reason}")]
     Unfit {

@@ -14,10 +14,10 @@ use rustix::{
 };
 
 use super::{
-    DISK, INITRD, Image, ImageError, KERNEL, MANIFEST, Manifest,
+    Built, Container, Image, ImageError, MANIFEST, Manifest,
     command::{self, Mode},
-    definition::{self, Cache},
-    list, read,
+    definition::{self, Cache, Format},
+    whole,
 };
 
 /// Gigabytes for the packages, the new root and the image at once.
@@ -60,10 +60,30 @@ pub fn build(
     options: &BuildOptions,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Image, ImageError> {
+    build_as(image_dir, options, progress)
+}
+
+/// The same root as [`build()`]'s, as an archive that a cluster of Incus makes system containers from. All else as there.
+///
+/// # Errors
+/// As [`build()`].
+pub fn build_container(
+    image_dir: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Container, ImageError> {
+    build_as(image_dir, options, progress)
+}
+
+fn build_as<T: Built>(
+    image_dir: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<T, ImageError> {
     for mirror in [&options.mirror, &options.security_mirror] {
         check_mirror(mirror)?;
     }
-    let definition = definition::id(options);
+    let definition = definition::id(T::FORMAT, options);
     if !options.anew
         && let Some(image) = built(image_dir, &definition)?
     {
@@ -100,9 +120,9 @@ fn check_mirror(mirror: &str) -> Result<(), ImageError> {
 }
 
 /// The newest image of a definition. Those that were built anew have a number after it.
-fn built(image_dir: &Path, definition: &str) -> Result<Option<Image>, ImageError> {
-    Ok(list(image_dir)?.into_iter().find(|image| {
-        image.id.strip_prefix(definition).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+fn built<T: Built>(image_dir: &Path, definition: &str) -> Result<Option<T>, ImageError> {
+    Ok(whole(image_dir)?.into_iter().find(|image: &T| {
+        image.id().strip_prefix(definition).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }))
 }
 
@@ -144,14 +164,14 @@ fn check_room(image_dir: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
-fn build_in(
+fn build_in<T: Built>(
     work: &Path,
     image_dir: &Path,
     definition: &str,
     mode: Mode,
     options: &BuildOptions,
     progress: &mut dyn FnMut(&str),
-) -> Result<Image, ImageError> {
+) -> Result<T, ImageError> {
     let results = work.join("image");
     let new_cache = work.join("packages");
     let cache = options.cache_dir.clone().unwrap_or_else(|| image_dir.join(".packages"));
@@ -159,13 +179,13 @@ fn build_in(
         fs::create_dir_all(dir).map_err(ImageError::io(dir))?;
     }
     let arguments = match (plain(&cache), plain(&new_cache)) {
-        (Some(from), Some(to)) => definition::arguments(options, Some(&Cache { from, to })),
-        _ => definition::arguments(options, None),
+        (Some(from), Some(to)) => definition::arguments(T::FORMAT, options, Some(&Cache { from, to })),
+        _ => definition::arguments(T::FORMAT, options, None),
     };
     command::run(mode, &arguments, &results, &options.mirror, progress)?;
     progress("writing the image down");
     let id = free_id(image_dir, definition);
-    finish(&results, &id, options)?;
+    finish(&results, &id, options, T::FORMAT)?;
     let dir = image_dir.join(&id);
     fs::rename(&results, &dir).map_err(ImageError::io(&dir))?;
     sync(image_dir)?;
@@ -173,7 +193,7 @@ fn build_in(
     if plain(&cache).is_some() && plain(&new_cache).is_some() && fs::remove_dir_all(&cache).is_ok() {
         let _ = fs::rename(&new_cache, &cache);
     }
-    read(image_dir, &id).ok_or_else(|| ImageError::Build("the image is not whole".to_owned()))
+    T::read(image_dir, &id).ok_or_else(|| ImageError::Build("the image is not whole".to_owned()))
 }
 
 /// A path as mmdebstrap's hooks take it: they split their words at spaces and know no quotes that we would want to rely
@@ -193,7 +213,7 @@ fn free_id(image_dir: &Path, definition: &str) -> String {
 }
 
 /// Makes the results an image, down to the disk, so that the rename shows it whole even after a power cut.
-fn finish(results: &Path, id: &str, options: &BuildOptions) -> Result<(), ImageError> {
+fn finish(results: &Path, id: &str, options: &BuildOptions, format: Format) -> Result<(), ImageError> {
     let manifest = Manifest {
         id: id.to_owned(),
         append: definition::APPEND.to_owned(),
@@ -203,7 +223,7 @@ fn finish(results: &Path, id: &str, options: &BuildOptions) -> Result<(), ImageE
     let path = results.join(MANIFEST);
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| ImageError::Build(error.to_string()))?;
     fs::write(&path, text).map_err(ImageError::io(&path))?;
-    for name in [KERNEL, INITRD, DISK, MANIFEST] {
+    for name in format.files().iter().chain([&MANIFEST]) {
         let path = results.join(name);
         fs::set_permissions(&path, Permissions::from_mode(0o444)).map_err(ImageError::io(&path))?;
         sync(&path)?;
@@ -221,13 +241,13 @@ mod tests {
     use super::*;
 
     fn image_of(dir: &Path, options: &BuildOptions, number: &str) -> String {
-        let id = format!("{}{number}", definition::id(options));
+        let id = format!("{}{number}", definition::id(Format::Vm, options));
         let results = dir.join(".results");
         fs::create_dir_all(&results).unwrap();
-        for name in [KERNEL, INITRD, DISK] {
+        for name in Format::Vm.files() {
             fs::write(results.join(name), "x").unwrap();
         }
-        finish(&results, &id, options).unwrap();
+        finish(&results, &id, options, Format::Vm).unwrap();
         fs::rename(results, dir.join(&id)).unwrap();
         id
     }
@@ -239,11 +259,17 @@ mod tests {
         let id = image_of(temporary.path(), &options, "-2");
         let image = build(temporary.path(), &options, &mut |line| panic!("{line}")).unwrap();
         assert_eq!(image.id, id);
-        assert_eq!(free_id(temporary.path(), &definition::id(&options)), definition::id(&options));
+        assert_eq!(
+            free_id(temporary.path(), &definition::id(Format::Vm, &options)),
+            definition::id(Format::Vm, &options)
+        );
         assert_eq!(free_id(temporary.path(), &id), format!("{id}-2"));
-        assert!(built(temporary.path(), "debian-13").unwrap().is_some());
-        assert!(built(temporary.path(), "debian").unwrap().is_some_and(|found| found.id == id));
-        assert!(built(temporary.path(), "deb").unwrap().is_none(), "another definition that begins alike");
+        assert!(built::<Image>(temporary.path(), "debian-13").unwrap().is_some());
+        assert!(built::<Image>(temporary.path(), "debian").unwrap().is_some_and(|found| found.id == id));
+        assert!(
+            built::<Image>(temporary.path(), "deb").unwrap().is_none(),
+            "another definition that begins alike"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use sha2::{Digest, Sha256};
 
-use super::BuildOptions;
+use super::{ARCHIVE, BuildOptions, DISK, INITRD, KERNEL};
 
 /// The kernel's arguments.
 ///
@@ -21,7 +21,10 @@ pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg
 
 const PACKAGES: &str = include_str!("../../image/packages");
 const BUILD: &str = include_str!("../../image/build.sh");
+const CONTAINER: &str = include_str!("../../image/container.sh");
 const INIT: &str = include_str!("../../image/initrd/init");
+/// In `build.sh`: from here on it is about how the root is handed over.
+const HANDING_OVER: &str = "say \"writing the disk\"\n";
 
 /// Left out of every package while the image is built; packages that a member installs later are whole.
 const LEFT_OUT: [&str; 5] = [
@@ -64,15 +67,42 @@ const GUEST_FILES: &[GuestFile] = &[
     guest_file!(0o755 "usr/lib/berth/udhcpc" from "udhcpc"),
 ];
 
-/// `debian-13-` and a hash of all that decides what an image contains, but for the day's state of the mirror.
-pub(super) fn id(options: &BuildOptions) -> String {
+/// What the root is made into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// A kernel, an initrd and a disk.
+    Vm,
+    /// An archive of the root, as clusters of Incus take it for system containers.
+    Container,
+}
+
+impl Format {
+    /// The files that an image of it is made of.
+    pub(super) fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Vm => &[KERNEL, INITRD, DISK],
+            Self::Container => &[ARCHIVE],
+        }
+    }
+
+    /// What ids of its images begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Vm => "debian-13-",
+            Self::Container => "container-debian-13-",
+        }
+    }
+}
+
+/// The format's prefix and a hash of all that decides what an image contains, but for the day's state of the mirror.
+pub(super) fn id(format: Format, options: &BuildOptions) -> String {
     let mut hash = Sha256::new();
-    let parts = arguments(options, None);
+    let parts = arguments(format, options, None);
     for part in parts.iter().map(String::as_str).chain([APPEND]) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    let mut id = String::from("debian-13-");
+    let mut id = String::from(format.prefix());
     for byte in hash.finalize().iter().take(6) {
         let _ = write!(id, "{byte:02x}");
     }
@@ -86,7 +116,7 @@ pub(super) struct Cache<'a> {
 }
 
 /// What mmdebstrap is called with, but for the mode. It writes the tar archive of the results to descriptor 3.
-pub(super) fn arguments(options: &BuildOptions, cache: Option<&Cache<'_>>) -> Vec<String> {
+pub(super) fn arguments(format: Format, options: &BuildOptions, cache: Option<&Cache<'_>>) -> Vec<String> {
     let packages: Vec<_> =
         PACKAGES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let mut arguments = vec![
@@ -112,7 +142,7 @@ pub(super) fn arguments(options: &BuildOptions, cache: Option<&Cache<'_>>) -> Ve
     if let Some(cache) = cache {
         arguments.push(hook("customize", &format!("sync-out /var/cache/apt/archives {}", cache.to)));
     }
-    arguments.push(hook("customize", &last_hook()));
+    arguments.push(hook("customize", &last_hook(format)));
     arguments.push(SUITE.to_owned());
     arguments.push("/dev/null".to_owned());
     let BuildOptions { mirror, security_mirror, .. } = options;
@@ -132,7 +162,7 @@ fn hook(when: &str, what: &str) -> String {
 
 /// `build.sh` with the guest's files in front of it: an ordinary user's build cannot read them from the user's folders,
 /// and no file has to be put anywhere.
-fn last_hook() -> String {
+fn last_hook(format: Format) -> String {
     let mut script = String::from("put_guest_files() {\n");
     for file in GUEST_FILES {
         let path = format!("\"$1/{}\"", file.path);
@@ -143,7 +173,13 @@ fn last_hook() -> String {
     let mac = berth_vnet::GUEST_MAC.map(|octet| format!("{octet:02x}")).join(":");
     put(&mut script, "\"$1\"", &INIT.replace("@GUEST_MAC@", &mac), 0o755);
     script.push_str("}\n");
-    script.push_str(BUILD);
+    match format {
+        Format::Vm => script.push_str(BUILD),
+        Format::Container => {
+            script.push_str(BUILD.split_once(HANDING_OVER).map_or(BUILD, |(root, _)| root));
+            script.push_str(CONTAINER);
+        }
+    }
     script
 }
 
@@ -161,17 +197,31 @@ mod tests {
         let options = BuildOptions::default();
         let other = BuildOptions { mirror: "http://mirror.example.org/debian".to_owned(), ..options.clone() };
         assert_eq!(
-            id(&options),
-            id(&BuildOptions { cache_dir: Some("/elsewhere".into()), ..options.clone() })
+            id(Format::Vm, &options),
+            id(Format::Vm, &BuildOptions { cache_dir: Some("/elsewhere".into()), ..options.clone() })
         );
-        assert_ne!(id(&options), id(&other));
-        assert!(id(&options).starts_with("debian-13-") && id(&options).len() == "debian-13-".len() + 12);
+        assert_ne!(id(Format::Vm, &options), id(Format::Vm, &other));
+        assert!(
+            id(Format::Vm, &options).starts_with("debian-13-")
+                && id(Format::Vm, &options).len() == "debian-13-".len() + 12
+        );
+    }
+
+    #[test]
+    fn both_formats_have_one_root() {
+        let (vm, container) = (last_hook(Format::Vm), last_hook(Format::Container));
+        let (root, rest) = vm.split_once(HANDING_OVER).unwrap();
+        assert_eq!(container.strip_prefix(root), Some(CONTAINER));
+        assert!(rest.contains("mke2fs") && !container.contains("mke2fs"));
+        let options = BuildOptions::default();
+        assert!(id(Format::Container, &options).starts_with("container-debian-13-"));
+        assert_eq!(id(Format::Vm, &options), "debian-13-90e8d242bf67", "VMs keep the image that they have");
     }
 
     #[test]
     fn packages_are_one_word_each_and_the_kernel_is_not_installed() {
         let options = BuildOptions::default();
-        let arguments = arguments(&options, None);
+        let arguments = arguments(Format::Vm, &options, None);
         let include = arguments.iter().find_map(|argument| argument.strip_prefix("--include=")).unwrap();
         for package in include.split(',') {
             assert!(
@@ -186,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_hook_fits_into_one_argument_and_knows_the_guests_address() {
-        let hook = last_hook();
+        let hook = last_hook(Format::Vm);
         // Linux's limit for one argument.
         assert!(hook.len() < 128 << 10, "{}", hook.len());
         assert!(!INIT.contains("02:62"), "the address comes from the crate that owns it");
@@ -197,7 +247,7 @@ mod tests {
     #[test]
     fn scripts_parse() {
         let programs = GUEST_FILES.iter().filter(|file| file.mode == 0o755).map(|file| file.text.to_owned());
-        for script in programs.chain([last_hook(), INIT.to_owned()]) {
+        for script in programs.chain([last_hook(Format::Vm), last_hook(Format::Container), INIT.to_owned()]) {
             #[expect(clippy::disallowed_methods, reason = "the test asks the shell itself")]
             let mut shell = std::process::Command::new("sh");
             let temporary = tempfile::NamedTempFile::new().unwrap();

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(leases(&"1 - x\n".repeat(1000)).len(), 32);
     }
 
-    const KEEPAWAKE: &str = include_str!("../../image/guest/keepawake");
+    const KEEPAWAKE: &str = include_str!("../../engine-qemu/image/guest/keepawake");
     const PLACE: &str = "/run/berth/awake";
 
     /// The program of the image, with its leases elsewhere.

@@ -1,7 +1,8 @@
-//! What is run in a guest by its agent, as root: shell scripts.
+//! What is run in a guest as root, whoever runs the guest: shell scripts.
 //!
-//! Pure: out of a [`Guest`] comes a script, which is whole in itself. The scripts' bodies are in `provision/`; here their
-//! variables are put before them, quoted, so that no value is ever read as shell.
+//! Pure: out of a [`Guest`] comes a script, which is whole in itself. The scripts' bodies are beside this file; here their
+//! variables are put before them, quoted, so that no value is ever read as shell. How a script gets into a guest is its
+//! engine's: by the agent of a VM, or by the cluster's API.
 
 mod leases;
 mod listeners;
@@ -16,18 +17,18 @@ use berth_engine::{Guest, GuestUser};
 pub use leases::{leases, leases_script};
 pub use listeners::{LISTENERS, listeners};
 
-const FUNCTIONS: &str = include_str!("provision/functions.sh");
-const BOOT: &str = include_str!("provision/boot.sh");
-const FORK: &str = include_str!("provision/fork.sh");
-const GROW: &str = include_str!("provision/grow.sh");
-const HOME: &str = include_str!("provision/home.sh");
-const KEYS: &str = include_str!("provision/keys.sh");
-const OTHERS: &str = include_str!("provision/others.sh");
-const TELL: &str = include_str!("provision/tell.sh");
-const TEMPLATE: &str = include_str!("provision/template.sh");
-const TIDY: &str = include_str!("provision/tidy.sh");
-const ZERO: &str = include_str!("provision/zero.sh");
-const PAGE: &str = include_str!("provision/index.html");
+const FUNCTIONS: &str = include_str!("functions.sh");
+const BOOT: &str = include_str!("boot.sh");
+const FORK: &str = include_str!("fork.sh");
+const GROW: &str = include_str!("grow.sh");
+const HOME: &str = include_str!("home.sh");
+const KEYS: &str = include_str!("keys.sh");
+const OTHERS: &str = include_str!("others.sh");
+const TELL: &str = include_str!("tell.sh");
+const TEMPLATE: &str = include_str!("template.sh");
+const TIDY: &str = include_str!("tidy.sh");
+const ZERO: &str = include_str!("zero.sh");
+const PAGE: &str = include_str!("index.html");
 
 /// Characters of a line for terminals.
 const LONGEST_LINE: usize = 500;

@@ -1,4 +1,4 @@
-# Makes a freshly booted guest the VM of one account. Run as root by /bin/sh through the guest agent after every boot, as
+# Makes a freshly booted guest the VM of one account. Run as root by /bin/sh after every boot, as
 # early as the agent answers, beside the rest of the boot, and in every guest that has just been forked. Any number of runs
 # has the effect of one.
 # What comes before it has set: hostname, names, user, authorized_keys, host_key, host_certificate, page and units.
@@ -6,7 +6,8 @@
 [ -d /run/berth/keys ] || mkdir -p /run/berth/keys
 
 # The name. sudo and others look the VM up by it, so it is in /etc/hosts; the member's own lines there stay.
-echo "$hostname" >/proc/sys/kernel/hostname
+# A container's root may not write there.
+{ echo "$hostname" >/proc/sys/kernel/hostname; } 2>/dev/null || hostname "$hostname"
 slurp /etc/hostname
 [ "$text" = "$hostname
 " ] || put /etc/hostname "$hostname
