@@ -171,8 +171,14 @@ impl Control {
         vm: &VmName,
         port: u16,
     ) -> Result<SiteEntry, SiteRefusal> {
+        let supervised = self.handle(vm).map(|handle| handle.id);
+        if let Some(id) = supervised.filter(|_| self.tools.decides())
+            && let Some(decided) = self.web.public.known(id, port)
+        {
+            return Ok(SiteEntry { vm: vm.clone(), id, port, visitor: None, decided });
+        }
         // Before the look into the store: what is decided after that look finds this revocation.
-        let supervised = self.handle(vm).map(|handle| (handle.id, self.web.sites.of(&handle.id)));
+        let supervised = supervised.map(|id| (id, self.web.sites.of(&id)));
         let row = self.store.site(vm, port).await.map_err(|cause| {
             error!(error = %cause, "the store failed");
             SiteRefusal::Unavailable
@@ -190,6 +196,9 @@ impl Control {
         }
         // Whoever is known to a site that everybody may see is not asked for more than everybody.
         let visitor = visitor.filter(|_| access != PortAccess::Public).cloned();
+        if access == PortAccess::Public {
+            self.web.public.note(id, port, &decided);
+        }
         Ok(SiteEntry { vm: vm.clone(), id, port, visitor, decided })
     }
 

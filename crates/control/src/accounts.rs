@@ -67,6 +67,7 @@ impl Control {
         }
         self.certificates.revoke_where(|certificate| certificate.account == *name);
         self.web.end(removed.cookies_and_tokens);
+        self.end_visits(name);
         self.end_sharing_of(name);
         push_to(&self.handles_where(|vm| vm.is_of_team() || removed.shared.contains(vm))).await;
         let mut result = Ok(());

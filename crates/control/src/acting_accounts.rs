@@ -153,8 +153,8 @@ impl Acting {
         }
         control.certificates.revoke_where(|certificate| certificate.account == *name);
         control.web.end(out.cookies_and_tokens);
-        self.note(AuditKind::AccountBlocked, name, String::new(), String::new()).await;
         control.end_visits(name);
+        self.note(AuditKind::AccountBlocked, name, String::new(), String::new()).await;
         control.end_sharing_of(name);
         push_to(&visited).await;
         control.put_to_rest(name).await;

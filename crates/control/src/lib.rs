@@ -50,6 +50,7 @@ mod metrics;
 mod oidc;
 mod parked;
 mod presence;
+mod public_sites;
 mod recordings;
 mod revocation;
 mod room;

@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     connect::{IfOff, Target},
     error::{ConnectError, Error},
+    idle::UseKind,
     lifecycle::State,
     revocation::Revocation,
     status::shown,
@@ -200,7 +201,7 @@ impl Control {
     /// # Errors
     /// The VM is off or does not wake, nothing listens there, or the VM is gone.
     pub async fn visit(&self, entry: &SiteEntry, from: IpAddr) -> Result<Box<dyn Stream>, VisitError> {
-        let by = entry.visitor().map_or(NOBODY, |visitor| visitor.account().as_str());
+        let by = visited_by(entry);
         let target = Target {
             vm: entry.vm(),
             id: entry.id(),
@@ -220,6 +221,16 @@ impl Control {
                 _ => VisitError::Connect(error),
             }
         })
+    }
+
+    /// Whether what `entry` allows may be asked once more on a connection that [`Control::visit`] has opened: the VM runs. It
+    /// counts as a use, as another visit would.
+    #[must_use]
+    pub fn visit_again(&self, entry: &SiteEntry) -> bool {
+        let handle = self.handle(entry.vm()).filter(|handle| handle.id == entry.id());
+        let Some(handle) = handle.filter(|handle| handle.state() == State::Running) else { return false };
+        handle.activity.note(UseKind::Connection { by: visited_by(entry).to_owned(), port: entry.port() });
+        true
     }
 
     /// On which ports something listens in the VM of a site, by number and at most 64: for its owner alone, and only
@@ -248,12 +259,16 @@ impl Control {
         self.handle(entry.vm()).filter(|handle| handle.id == entry.id()).map(|handle| handle.state())
     }
 
-    /// Ends what visitors have open of the VMs of an account.
+    /// Ends what visitors have open of the VMs of an account, and what is known of who may see them.
     pub(crate) fn end_visits(&self, owner: &AccountName) {
         for handle in self.handles_where(|vm| vm.owner == *owner) {
             self.web.sites.revoke(&handle.id);
         }
     }
+}
+
+fn visited_by(entry: &SiteEntry) -> &str {
+    entry.visitor().map_or(NOBODY, |visitor| visitor.account().as_str())
 }
 
 fn purpose(session: SessionId, host: &str) -> String {

@@ -157,6 +157,7 @@ impl Control {
 
     /// Serves, as if nothing had happened, or from now on.
     pub async fn stay(&self) {
+        self.web.public.forget();
         self.tools.standing.send_replace(Standing::Serves);
         for handle in self.handles_where(|_| true) {
             handle.look_again().await;

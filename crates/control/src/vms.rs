@@ -157,6 +157,7 @@ impl Control {
         let handle = self.handle(vm).ok_or_else(|| Error::NoSuchVm(vm.to_string()))?;
         // Written down first: from here on nobody can enter, and a crash is followed by the rest.
         self.store.begin_removing(handle.id, OffsetDateTime::now_utc()).await?;
+        self.web.sites.revoke(&handle.id);
         self.shared.revoke_where(|(shared, _)| shared == vm);
         handle.remove().await.map_err(|refusal| Error::refused(vm, refusal))
     }

@@ -7,8 +7,8 @@ use berth_model::VmId;
 use berth_store::SecretHash;
 
 use crate::{
-    revocation::Revocations, sites::Passes, stage::Stages, web_challenges::Challenges, web_oidc::Issuer,
-    web_password::Passwords, web_penalties::Penalties,
+    public_sites::PublicSites, revocation::Revocations, sites::Passes, stage::Stages,
+    web_challenges::Challenges, web_oidc::Issuer, web_password::Passwords, web_penalties::Penalties,
 };
 
 /// See the module.
@@ -24,6 +24,8 @@ pub(crate) struct Web {
     pub(crate) passes: Passes,
     /// Those who look at a VM's sites: told when something else is decided about who may.
     pub(crate) sites: Revocations<VmId>,
+    /// What of them everybody may see.
+    pub(crate) public: PublicSites,
     /// The terminals that are open.
     pub(crate) stages: Stages,
     /// Those who watch one, by the link that they came by.
@@ -40,6 +42,7 @@ impl Web {
             sessions: Revocations::default(),
             passes: Passes::new(),
             sites: Revocations::default(),
+            public: PublicSites::default(),
             stages: Stages::default(),
             watched: Revocations::default(),
         }

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use crate::tls::Tls;
+use crate::{sites::Kept, tls::Tls};
 
 /// So many connections are served at once; the next ones wait in the listener's backlog. Every open page has one.
 const MAX_CONNECTIONS: usize = 2048;
@@ -183,6 +183,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     stop: CancellationToken,
 ) {
+    let kept = Kept::default();
     let answer = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
@@ -190,6 +191,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             request.extensions_mut().insert(by_tls);
         }
         request.extensions_mut().insert(carrier.clone());
+        request.extensions_mut().insert(kept.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

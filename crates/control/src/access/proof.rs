@@ -268,6 +268,18 @@ impl SiteEntry {
         }
     }
 
+    /// Whether everybody may see what is served there, so that it does not matter who it is.
+    #[must_use]
+    pub fn is_for_everybody(&self) -> bool {
+        self.visitor.is_none()
+    }
+
+    /// Whether another proof is for the same port of the same VM.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        (self.id, self.port) == (other.id, other.port)
+    }
+
     pub(crate) fn id(&self) -> VmId {
         self.id
     }

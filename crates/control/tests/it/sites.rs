@@ -214,6 +214,28 @@ async fn what_is_open_ends_with_the_session_a_new_decision_or_a_block() {
 }
 
 #[tokio::test]
+async fn what_is_removed_is_seen_by_nobody_at_once() {
+    let (world, ..) = World::new().await;
+    let alice = world.by(&world.log_in_by_link("alice").await.login);
+    let bobs = vm("vm-0.bob.koding");
+    // The removal itself fails, and is tried again at the next start.
+    world.engine.fail(Verb::Remove, Some(EngineError::Broken { reason: "its disk is gone".into() }));
+    let mut open = vec![];
+    for site in [vm(ALICES), bobs.clone()] {
+        for _ in 0..2 {
+            open.push(world.control.enter_site(None, &site, 80).await.unwrap());
+        }
+    }
+    assert!(world.control.remove_vm(&vm(ALICES)).await.is_err());
+    assert_eq!(refusal(&world, None, 80).await, MISSING);
+    assert!(alice.remove_account(&account("bob")).await.is_err());
+    assert_eq!(world.control.enter_site(None, &bobs, 80).await.err(), MISSING);
+    for entry in open {
+        timeout(Duration::from_secs(20), entry.ended()).await.expect("it ends with the VM");
+    }
+}
+
+#[tokio::test]
 async fn a_visit_wakes_what_sleeps_and_leaves_off_what_is_off() {
     let (world, ..) = World::new().await;
     world.engine.serve(80, Service::greeting(b"hello"));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_control::{Actor, Control, Error, ShareTerms, Status};
+use berth_control::{Actor, Control, Error, PortAccess, ShareTerms, SiteRefusal, Status};
 use berth_model::PublicKey;
 use berth_store::Store;
 use berth_testkit::FakeEngine;
@@ -110,4 +110,16 @@ async fn what_is_not_handed_over_goes_on() {
     world.control.stay().await;
     timeout(SOON, waits).await.expect("it is").unwrap();
     world.greet(&world.entry(&alices, "alice.kd.io").await).await;
+}
+
+#[tokio::test]
+async fn a_site_that_the_new_one_closes_is_closed_at_the_old_one() {
+    let seen = async |world: &World, _: &PublicKey| {
+        world.control.enter_site(None, &vm(ALICES), 80).await.unwrap();
+    };
+    let two = Two::new(seen).await;
+    assert!(two.old.control.enter_site(None, &vm(ALICES), 80).await.is_ok());
+    let host = two.new.acting(Actor::host());
+    host.set_port(&vm(ALICES), 80, Some(PortAccess::Owner)).await.unwrap();
+    assert_eq!(two.old.control.enter_site(None, &vm(ALICES), 80).await.err(), Some(SiteRefusal::LogIn));
 }

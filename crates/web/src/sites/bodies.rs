@@ -15,9 +15,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tokio_util::task::AbortOnDropHandle;
 
-use super::room::Place;
+use super::{
+    kept::{Connection, Keep},
+    room::Place,
+};
 
 /// So long is the beginning of a body waited for before anything goes to the VM: a body that is not as its header says
 /// shows that at once.
@@ -135,10 +137,27 @@ impl HttpBody for FromVisitor {
 
 /// The body of a VM's answer, and all that it needs for as long as it flows.
 pub(super) struct FromVm {
-    pub(super) body: Incoming,
-    /// What carries it.
-    pub(super) _connection: AbortOnDropHandle<()>,
-    pub(super) _place: Place,
+    body: Incoming,
+    connection: Option<Connection>,
+    /// Where the connection goes when all of the body has come.
+    keep: Option<Keep>,
+    ended: bool,
+    _place: Place,
+}
+
+impl FromVm {
+    pub(super) fn new(body: Incoming, connection: Connection, keep: Option<Keep>, place: Place) -> Self {
+        Self { body, connection: Some(connection), keep, ended: false, _place: place }
+    }
+}
+
+impl Drop for FromVm {
+    fn drop(&mut self) {
+        let whole = self.ended || self.body.is_end_stream();
+        if let (Some(connection), Some(keep), true) = (self.connection.take(), self.keep.take(), whole) {
+            keep.put(connection);
+        }
+    }
 }
 
 impl HttpBody for FromVm {
@@ -149,7 +168,13 @@ impl HttpBody for FromVm {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(_)) => {}
+            None => self.ended = true,
+            Some(Err(_)) => self.keep = None,
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -25,6 +25,7 @@ use super::{
     Asks, Visit,
     bodies::{FromVisitor, FromVm, Progress},
     fields,
+    kept::{Connection, Idle, Keep, Kept},
     notice::Notice,
     pass,
     room::Place,
@@ -51,34 +52,93 @@ impl Visit<'_> {
         place: Place,
     ) -> Result<Response, Notice> {
         let progress = Arc::new(Progress::default());
+        let upgrading = Upgrading::of(&mut parts);
+        let kept = Kept::of(&parts, &body, &entry).filter(|_| upgrading.is_none());
+        if let Some(kept) = &kept
+            && let Some((answer, connection)) = self.on_kept(kept, &entry, &parts, &progress).await?
+        {
+            return self.pass_on(answer, connection, Some(kept.clone().keep(entry)), place);
+        }
         let body = FromVisitor::begin(body, Arc::clone(&progress)).await.map_err(|_| Notice::malformed())?;
         let from = Peer::of(&parts.extensions);
         let stream = self.held(&entry, &parts, self.website.control.visit(&entry, from)).await?;
-        let upgrading = Upgrading::of(&mut parts);
-        let request = self.for_the_vm(parts, body, upgrading.as_ref());
-        let no_answer = || Notice::no_answer(self.vm, self.port, self.website);
-        let (mut sender, connection) =
-            self.speaking_http(stream, entry.clone()).await.ok_or_else(no_answer)?;
-        let answer = tokio::select! {
-            answer = sender.send_request(request) => answer.map_err(|error| {
+        let after = match (&upgrading, &kept) {
+            (Some(upgrading), _) => After::Upgrade(upgrading.protocol().clone()),
+            (None, Some(_)) => After::Keep,
+            (None, None) => After::Close,
+        };
+        let request = self.for_the_vm(parts, body, after);
+        let mut connection =
+            self.speaking_http(stream, entry.clone()).await.ok_or_else(|| self.no_answer())?;
+        let answer = match self.asked(&mut connection, request, &progress).await? {
+            Ok(answer) => answer,
+            Err(error) => {
                 tracing::debug!(vm = %self.vm, port = self.port, %error, "no answer from a site");
-                no_answer()
-            })?,
-            () = progress.stalled(ANSWERS_WITHIN) => {
-                return Err(Notice::silent(self.vm, self.port, self.website));
+                return Err(self.no_answer());
             }
         };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let upgrading = upgrading.ok_or_else(no_answer)?;
+            let upgrading = upgrading.ok_or_else(|| self.no_answer())?;
             let stop = self.website.stop.clone();
             return Ok(upgrading.answer(answer, self.host, (connection, place), entry, stop));
         }
+        self.pass_on(answer, connection, kept.map(|kept| kept.keep(entry)), place)
+    }
+
+    /// What the VM answers on the connection that waits, if there is one. `None` where that had ended: the request only
+    /// reads, and may be sent again.
+    async fn on_kept(
+        &self,
+        kept: &Kept,
+        entry: &SiteEntry,
+        parts: &Parts,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<(Answer, Connection)>, Notice> {
+        let Some(mut connection) = kept.take(entry) else { return Ok(None) };
+        if !self.website.control.visit_again(entry) || connection.sender.ready().await.is_err() {
+            return Ok(None);
+        }
+        let Ok(body) = FromVisitor::begin(Body::empty(), Arc::clone(progress)).await else { return Ok(None) };
+        let request = self.for_the_vm(parts.clone(), body, After::Keep);
+        Ok(self.asked(&mut connection, request, progress).await?.ok().map(|answer| (answer, connection)))
+    }
+
+    /// Asks, and waits for the answer as long as a VM may take.
+    async fn asked(
+        &self,
+        connection: &mut Connection,
+        request: Request<FromVisitor>,
+        progress: &Progress,
+    ) -> Result<Result<Answer, hyper::Error>, Notice> {
+        tokio::select! {
+            answer = connection.sender.send_request(request) => Ok(answer),
+            () = progress.stalled(ANSWERS_WITHIN) => {
+                Err(Notice::silent(self.vm, self.port, self.website))
+            }
+        }
+    }
+
+    /// Gives an answer to the visitor.
+    fn pass_on(
+        &self,
+        answer: Answer,
+        connection: Connection,
+        keep: Option<Keep>,
+        place: Place,
+    ) -> Result<Response, Notice> {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.no_answer());
+        }
         let (mut head, body) = answer.into_parts();
         fields::from_vm(&mut head.headers, &self.host.name);
-        let mut response = Response::new(Body::new(FromVm { body, _connection: connection, _place: place }));
+        let mut response = Response::new(Body::new(FromVm::new(body, connection, keep, place)));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         Ok(response)
+    }
+
+    fn no_answer(&self) -> Notice {
+        Notice::no_answer(self.vm, self.port, self.website)
     }
 
     /// Waits for the VM, as long as whoever asks can be made to wait without a word.
@@ -125,24 +185,21 @@ impl Visit<'_> {
         }
     }
 
-    /// The request as the VM gets it: by its path, with what this server says of the visitor, on a connection for it
-    /// alone.
-    fn for_the_vm(
-        &self,
-        mut parts: Parts,
-        body: FromVisitor,
-        upgrading: Option<&Upgrading>,
-    ) -> Request<FromVisitor> {
+    /// The request as the VM gets it: by its path, with what this server says of the visitor.
+    fn for_the_vm(&self, mut parts: Parts, body: FromVisitor, after: After) -> Request<FromVisitor> {
         let peer = Peer::of(&parts.extensions);
         fields::to_vm(&mut parts.headers, peer, pass::scheme(self.website));
-        let alone = match upgrading {
-            Some(upgrading) => {
-                parts.headers.insert(UPGRADE, upgrading.protocol().clone());
-                HeaderValue::from_static("upgrade")
+        match after {
+            After::Upgrade(protocol) => {
+                parts.headers.insert(UPGRADE, protocol);
+                parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             }
-            None => HeaderValue::from_static("close"),
-        };
-        parts.headers.insert(CONNECTION, alone);
+            After::Close => {
+                parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // What HTTP/1.1 does where nothing is said.
+            After::Keep => {}
+        }
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = match parts.uri.path_and_query() {
@@ -154,16 +211,17 @@ impl Visit<'_> {
         request
     }
 
-    /// A connection on which one request can be sent, and what carries it: until it is dropped, or the visitor may see
-    /// the site no longer.
+    /// A connection on which requests can be sent, until it is dropped, or the visitor may see the site no longer.
     async fn speaking_http(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         entry: SiteEntry,
-    ) -> Option<(http1::SendRequest<FromVisitor>, AbortOnDropHandle<()>)> {
+    ) -> Option<Connection> {
         let mut http = http1::Builder::new();
         http.max_buf_size(MAX_HEADER);
         let (sender, connection) = http.handshake::<_, FromVisitor>(TokioIo::new(stream)).await.ok()?;
+        let idle = Arc::<Idle>::default();
+        let waiting = Arc::clone(&idle);
         let carried = async move {
             tokio::select! {
                 ended = connection.with_upgrades() => {
@@ -172,11 +230,23 @@ impl Visit<'_> {
                     }
                 }
                 () = entry.ended() => {}
+                () = waiting.too_long() => {}
             }
         };
         // Tracked by its handle alone: whoever drops that ends it.
-        Some((sender, AbortOnDropHandle::new(TaskTracker::new().spawn(carried))))
+        let carried = AbortOnDropHandle::new(TaskTracker::new().spawn(carried));
+        Some(Connection { sender, idle, _carried: carried })
     }
+}
+
+/// What becomes of the connection into the VM after a request.
+enum After {
+    /// It changes to this protocol.
+    Upgrade(HeaderValue),
+    /// It waits for another one.
+    Keep,
+    /// It ends.
+    Close,
 }
 
 /// Whether a request may ask to change the protocol.

@@ -1,8 +1,9 @@
 //! The sites of VMs: what is asked of a name below the VMs' domain is taken to the VM's own web server.
 //!
 //! ```text
-//!   host ──► answer ── may this visitor? ──► room ──► control: wake, dial ──► carry: one connection a request
+//!   host ──► answer ── may this visitor? ──► room ──► control: wake, dial ──► carry: one request, one answer
 //!              │            │                                                    ├─ bodies: streamed, never kept
+//!              │            │                                                    ├─ kept: the connection, for the next request
 //!              │            └ pass: who it is, by a cookie of this host          └─ upgrade: WebSockets
 //!              └ notice: what is said instead of a page
 //! ```
@@ -10,17 +11,18 @@
 //! Owns how HTTP gets to a VM and back: which headers, in what time, how many at once. Owns no rule of who may, nor when
 //! a VM wakes: `berth-control` has those.
 //!
-//! Every request has a connection into the VM of its own. That costs a round trip inside the host, and what one visitor
-//! sends can never be taken for the beginning of another one's request.
+//! A connection into the VM belongs to one connection of a visitor, and only what reads what everybody may see follows
+//! another request on it: what one visitor sends can never be taken for the beginning of another one's request.
 //!
-//! Rule of concurrency: the connection into the VM is a task that ends with the response that it serves, or with what
-//! allowed it. A WebSocket takes the place of the connection that it began on.
+//! Rule of concurrency: the connection into the VM is a task that ends with the response that it serves or the visitor's
+//! connection that keeps it, or with what allowed it. A WebSocket takes the place of the connection that it began on.
 
 mod bodies;
 mod carry;
 mod fields;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod kept;
 mod notice;
 mod pass;
 mod room;
@@ -38,6 +40,7 @@ use berth_model::VmName;
 
 use crate::{Website, assets, host::VmHost, listen::Peer};
 
+pub(crate) use kept::Kept;
 use notice::Notice;
 pub(crate) use pass::{DOOR, OWN_PATHS, scheme};
 pub(crate) use room::Room;

@@ -13,11 +13,12 @@ use berth_control::SiteEntry;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     carry::{Answer, may_upgrade},
     fields,
+    kept::Connection,
     room::Place,
 };
 use crate::{host::VmHost, listen::Carrier};
@@ -50,7 +51,7 @@ impl Upgrading {
         self,
         mut answer: Answer,
         host: &VmHost,
-        held: (AbortOnDropHandle<()>, Place),
+        held: (Connection, Place),
         entry: SiteEntry,
         stop: CancellationToken,
     ) -> Response {

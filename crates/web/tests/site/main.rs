@@ -18,6 +18,7 @@ mod routes;
 mod sharing;
 mod sites;
 mod sites_hostile;
+mod sites_kept;
 mod sites_streams;
 mod terminal;
 mod tls;
