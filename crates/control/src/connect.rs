@@ -287,6 +287,8 @@ fn not_dialled(vm: &VmName, port: u16, error: EngineError) -> ConnectError {
             ConnectError::Unavailable { vm, reason: error.to_string() }
         }
         EngineError::NoRoom { reason } | EngineError::Unfit { reason } | EngineError::Broken { reason } => {
+            // The operator's affair, as where there are too few files.
+            tracing::warn!(%vm, port, reason, "a VM cannot be connected to");
             ConnectError::Unavailable { vm, reason }
         }
     }

@@ -13,9 +13,16 @@ use axum::{
 use berth_control::{Control, Scope};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
     registry::{Registry, Unit},
 };
+use rustix::process::{Resource, getrlimit};
 
 use crate::{
     Website,
@@ -61,6 +68,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     answers: Family<Answer, Counter>,
     took: Family<Asked, Histogram, fn() -> Histogram>,
+    open_files: Gauge,
+    open_files_limit: Gauge,
 }
 
 impl Metrics {
@@ -76,8 +85,21 @@ impl Metrics {
         let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let since = "When this server began, since 1970";
         registry.register_with_unit("start_time", since, Unit::Seconds, ConstGauge::new(began.as_secs_f64()));
+        let (open_files, open_files_limit) = (Gauge::default(), Gauge::default());
+        let help = "Files that this server has open, connections among them";
+        registry.register("open_files", help, open_files.clone());
+        registry.register("open_files_limit", "How many it may have open", open_files_limit.clone());
         control.register_metrics(&mut registry);
-        Self { registry, answers, took }
+        Self { registry, answers, took, open_files, open_files_limit }
+    }
+
+    /// Sets the gauges of what the system has for this process. A list of some thousand files takes some milliseconds.
+    async fn measure(&self) {
+        let files = tokio::task::spawn_blocking(|| std::fs::read_dir("/proc/self/fd").map(Iterator::count));
+        let files = files.await.ok().and_then(Result::ok).unwrap_or_default();
+        self.open_files.set(files.try_into().unwrap_or(i64::MAX));
+        let limit = getrlimit(Resource::Nofile).current.and_then(|limit| limit.try_into().ok());
+        self.open_files_limit.set(limit.unwrap_or(i64::MAX));
     }
 
     pub(crate) fn answered(&self, asked: &Asked, status: StatusCode, took: Duration) {
@@ -111,6 +133,7 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 
 pub(crate) async fn show(State(website): State<Arc<Website>>) -> Response {
     website.control.measure();
+    website.metrics.measure().await;
     let mut text = String::new();
     match encode(&mut text, &website.metrics.registry) {
         Ok(()) => ([(CONTENT_TYPE, TEXT)], text).into_response(),

@@ -75,6 +75,12 @@ async fn it_counts_and_names_nobody() {
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
     }
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim().parse::<u64>().unwrap()
+    };
+    let (open, limit) = (value("berth_open_files "), value("berth_open_files_limit "));
+    assert!(open > 2 && open <= limit, "{open} of {limit}");
     assert!(text.contains("berth_build_info{version=\"") && text.ends_with("# EOF\n"));
     for name in ["alice", "bob", "vm-0", "secret", "PROPFIND", "127.0.0.1"] {
         assert!(!text.contains(name), "{name} is in\n{text}");
