@@ -120,6 +120,9 @@ pub(crate) enum BenchCommand {
         /// The port whose site everybody may see
         #[arg(long)]
         site: Option<u16>,
+        /// The port of the loopback on which the VM's sshd is
+        #[arg(long)]
+        sshd: Option<u16>,
     },
     /// Who begins connections to it and does not log in
     #[command(hide = true)]
@@ -151,6 +154,8 @@ pub(crate) enum BenchGatewayPart {
     Openssh,
     RoundTrips,
     Throughput,
+    Direct,
+    Terminal,
     Floods,
     Memory,
 }

@@ -73,7 +73,7 @@ fn run(cli: Cli, output: &Output) -> Result<ExitCode, Failure> {
         Command::Bench(BenchCommand::Vm(args)) => bench::vm(&context, &args),
         Command::Bench(BenchCommand::Gateway(args)) => bench::gateway(&context, &args),
         Command::Bench(BenchCommand::Http(args)) => bench::http(&context, &args),
-        Command::Bench(BenchCommand::StandIn { dir, site }) => bench::stand_in(&dir, site),
+        Command::Bench(BenchCommand::StandIn { dir, site, sshd }) => bench::stand_in(&dir, site, sshd),
         Command::Bench(BenchCommand::Flood { from, to }) => bench::flood(from, to),
         Command::Restore(args) => copies::restore(&context, &args),
         Command::VmShim(args) => return Ok(berth_engine_qemu::shim::run(args.args)),

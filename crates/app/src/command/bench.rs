@@ -97,9 +97,9 @@ pub(crate) fn http(context: &Context<'_>, args: &BenchHttpArgs) -> Result<(), Fa
 }
 
 /// `berth bench stand-in`
-pub(crate) fn stand_in(dir: &Path, site: Option<u16>) -> Result<(), Failure> {
+pub(crate) fn stand_in(dir: &Path, site: Option<u16>, sshd: Option<u16>) -> Result<(), Failure> {
     files::allow_many();
-    run(stand_in::serve(dir, site))
+    run(stand_in::serve(dir, site, sshd))
 }
 
 /// `berth bench flood`

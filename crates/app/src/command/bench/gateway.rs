@@ -1,8 +1,9 @@
 //! What is measured of the gateway, in which order: Berth's and OpenSSH's sshd side by side, run by run.
 //!
 //! ```text
-//!   load (russh, ssh) ──┬──► sshd as a jump host ──┬──► target (echo, source, sink)
-//!                       └──► stand_in: Berth       ┘
+//!   load (russh, ssh) ──┬──► sshd as a jump host ──┬──► target (echo, source, sink) ◄── vm (russh's sshd)
+//!                       └──► stand_in: Berth       ┘                                          ▲
+//!                                      └── into the VM: through a tunnel, or by direct mode ──┘
 //! ```
 //!
 //! The two gateways are processes of their own, so that what they take is told apart from what their clients take. They
@@ -12,6 +13,8 @@ mod flood;
 mod load;
 mod peer;
 mod target;
+mod terminal;
+mod vm;
 
 use std::{
     net::Ipv4Addr,
@@ -19,16 +22,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-pub(super) use self::flood::flood;
 use self::{
     flood::Flood,
     load::{Cipher, Tunnel},
     peer::Peer,
     target::{HEARD, Target},
+    terminal::{PRINTS, Terminal},
+    vm::Vm,
 };
+pub(super) use self::{flood::flood, vm::host_key};
 use super::{
     rate::at_once,
     ratios::{BOTH, Both, Ratios, Whose, turns},
@@ -37,6 +43,7 @@ use super::{
 use crate::{
     cli::{BenchGatewayArgs, BenchGatewayPart as Part},
     command::Context,
+    files,
 };
 
 /// How much of everything is measured.
@@ -68,6 +75,10 @@ const WHOLE: Extent = Extent {
     flooded: 50,
 };
 
+/// What a gateway has open for a tunnel, and so have its clients with the target; and what it has beside.
+const FILES_OF_A_TUNNEL: u64 = 2;
+const OTHER_FILES: u64 = 256;
+
 const QUICK: Extent = Extent {
     time: Duration::from_millis(100),
     idle: 10,
@@ -87,6 +98,9 @@ const FLOOD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const ENOUGH: Duration = Duration::from_secs(5);
 const LEAST: u32 = 3;
 
+/// As many as Berth lets one member have.
+const TERMINALS: u16 = 16;
+
 /// So long after the last change memory is looked at.
 const REST: Duration = Duration::from_secs(1);
 
@@ -99,19 +113,22 @@ pub(super) async fn measure(
 ) -> anyhow::Result<Ratios> {
     let extent = if args.quick { &QUICK } else { &WHOLE };
     servers::make_keys(dir).await?;
-    let both = Both { peer: Peer::sshd(dir).await?, berth: Peer::berth(dir).await? };
+    let files = files::allow(FILES_OF_A_TUNNEL * extent.idle_alone as u64 + OTHER_FILES);
+    let vm = Vm::listen().await?;
+    let both = Both { peer: Peer::sshd(dir, vm.port).await?, berth: Peer::berth(dir, vm.port).await? };
     let target = Target::open(tasks).await?;
+    vm.serve(&host_key(dir), target, tasks)?;
     let mut bench = Bench { both, target, extent, runs: args.runs, ratios: Ratios::with("SSHD") };
     let say = |what: &str| context.output.note(&format!("{what}…"));
     // The first time is not like the others.
     for whose in BOTH {
-        bench.both.of(whose).way.connections(1, extent.time / 10, target.echo).await?;
+        bench.both.of(whose).way.connections(Tunnel::Forward, 1, extent.time / 10, target.echo).await?;
     }
     let wanted = |part| args.only.is_none_or(|only| only == part);
     if wanted(Part::Connections) {
         for clients in [1, 50, 200] {
             say(&format!("Connections by {clients} at once"));
-            bench.connections(clients).await?;
+            bench.connections(Tunnel::Forward, clients).await?;
         }
     }
     if wanted(Part::Openssh) {
@@ -120,7 +137,15 @@ pub(super) async fn measure(
     }
     if wanted(Part::RoundTrips) {
         say("Round trips");
-        bench.round_trips().await?;
+        bench.round_trips(Tunnel::Forward).await?;
+    }
+    if wanted(Part::Direct) {
+        say("Direct mode");
+        bench.direct().await?;
+    }
+    if wanted(Part::Terminal) {
+        say("Terminals");
+        bench.terminals().await?;
     }
     if wanted(Part::Throughput) {
         for cipher in [Cipher::Aes128Gcm, Cipher::ChaCha20] {
@@ -132,7 +157,14 @@ pub(super) async fn measure(
     }
     if wanted(Part::Memory) {
         say("Memory");
-        bench.memory().await?;
+        let most =
+            usize::try_from(files.saturating_sub(OTHER_FILES) / FILES_OF_A_TUNNEL).unwrap_or(usize::MAX);
+        if most < extent.idle_alone {
+            context
+                .output
+                .note(&format!("A process may have {files} open files here: {most} tunnels at most"));
+        }
+        bench.memory(most).await?;
     }
     // Last, since sshd is not done with one when it has ended.
     if wanted(Part::Floods) {
@@ -155,12 +187,30 @@ impl Bench<'_> {
         turns(self.runs)
     }
 
-    async fn connections(&mut self, clients: u32) -> anyhow::Result<()> {
-        let at_once = at_once(clients);
+    /// Beside a jump host and the VM's sshd behind it, which is the way in without direct mode. The VM's sshd is the same.
+    async fn direct(&mut self) -> anyhow::Result<()> {
+        for clients in [1, 50] {
+            self.connections(Tunnel::Inside, clients).await?;
+        }
+        for _ in 0..self.extent.openssh {
+            for whose in self.turns() {
+                let began = Instant::now();
+                self.both.of(whose).way.open(Tunnel::Inside, self.target.echo).await?.take(1).await?;
+                let took = began.elapsed().as_secs_f64() * 1e3;
+                self.ratios.add("into a VM, to the first byte", "ms", whose, took);
+            }
+        }
+        self.round_trips(Tunnel::Inside).await?;
+        self.throughput(Tunnel::Inside, Cipher::Aes128Gcm).await
+    }
+
+    async fn connections(&mut self, tunnel: Tunnel, clients: u32) -> anyhow::Result<()> {
+        let what = within(tunnel);
+        let at_once = format!("{what}{}", at_once(clients));
         for whose in self.turns() {
             let peer = self.both.of(whose);
             let before = peer.tree()?.cpu();
-            let rate = peer.way.connections(clients, self.extent.time, self.target.echo).await?;
+            let rate = peer.way.connections(tunnel, clients, self.extent.time, self.target.echo).await?;
             // Processes of sshd are counted when it has seen their end.
             sleep(REST / 2).await;
             let took = peer.tree()?.cpu().saturating_sub(before);
@@ -181,21 +231,63 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn round_trips(&mut self) -> anyhow::Result<()> {
+    async fn round_trips(&mut self, tunnel: Tunnel) -> anyhow::Result<()> {
+        let what = within(tunnel);
         for whose in self.turns() {
-            let mut open = self.both.of(whose).way.open(Tunnel::Forward, self.target.echo).await?;
+            let mut open = self.both.of(whose).way.open(tunnel, self.target.echo).await?;
             open.take(1).await?;
             let mut took = vec![];
             for _ in 0..self.extent.pings {
                 took.push(open.round_trip().await?.as_secs_f64() * 1e6);
             }
-            took.sort_by(f64::total_cmp);
-            for (metric, percent) in [("round trip of a byte, p50", 50), ("round trip of a byte, p99", 99)] {
-                let at = (took.len() * percent).div_ceil(100).saturating_sub(1);
-                self.ratios.add(metric, "µs", whose, took.get(at).copied().unwrap_or_default());
-            }
+            self.percentiles(&format!("round trip of a byte, {what}"), whose, took);
         }
         Ok(())
+    }
+
+    fn percentiles(&mut self, metric: &str, whose: Whose, mut took: Vec<f64>) {
+        took.sort_by(f64::total_cmp);
+        for percent in [50, 99] {
+            let at = (took.len() * percent).div_ceil(100).saturating_sub(1);
+            let value = took.get(at).copied().unwrap_or_default();
+            self.ratios.add(&format!("{metric}p{percent}"), "µs", whose, value);
+        }
+    }
+
+    /// The terminal in the page beside one by ssh: through a jump host, as above.
+    async fn terminals(&mut self) -> anyhow::Result<()> {
+        for whose in self.turns() {
+            let mut open = self.terminal(whose, 1).await?;
+            let mut took = vec![];
+            for _ in 0..self.extent.pings {
+                took.push(open.echo().await?.as_secs_f64() * 1e6);
+            }
+            self.percentiles("terminal, key to echo, ", whose, took);
+            drop(open);
+            let bulk = self.extent.bulk / 4;
+            let took = self.terminal(whose, PRINTS).await?.output(bulk).await?;
+            self.ratios.add("terminal, output", "MB/s", whose, bulk as f64 / 1e6 / took.as_secs_f64());
+        }
+        let metric = format!("memory of a terminal, of {TERMINALS}");
+        for whose in BOTH {
+            sleep(REST).await;
+            let before = self.both.of(whose).tree()?.memory()?;
+            let mut open = vec![];
+            for number in 1..=TERMINALS {
+                open.push(self.terminal(whose, number).await?);
+            }
+            self.memory_since(before, whose, usize::from(TERMINALS), &metric).await?;
+        }
+        Ok(())
+    }
+
+    async fn terminal(&self, whose: Whose, number: u16) -> anyhow::Result<Terminal> {
+        let peer = self.both.of(whose);
+        let port = if number == PRINTS { self.target.source } else { self.target.echo };
+        match &peer.site {
+            Some(site) => Terminal::in_a_page(site, number).await,
+            None => Terminal::by_ssh(&peer.way, port).await,
+        }
     }
 
     async fn throughput(&mut self, tunnel: Tunnel, cipher: Cipher) -> anyhow::Result<()> {
@@ -244,8 +336,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn memory(&mut self) -> anyhow::Result<()> {
+    async fn memory(&mut self, most: usize) -> anyhow::Result<()> {
         let Extent { idle, idle_alone, used, used_bytes, .. } = *self.extent;
+        let (idle, idle_alone) = (idle.min(most), idle_alone.min(most));
         for whose in BOTH {
             self.memory_of(whose, idle, 0, &format!("memory of a tunnel, of {idle}")).await?;
             let after = format!("memory of a tunnel after {} MB each way, of {used}", used_bytes >> 20);
@@ -264,17 +357,37 @@ impl Bench<'_> {
     ) -> anyhow::Result<()> {
         let peer = self.both.of(whose);
         let before = peer.tree()?.memory()?;
-        let mut open = peer.way.idle(tunnels, self.target.echo).await?;
+        let failed = || format!("The {metric}, cannot be measured of {}", self.ratios.name(whose));
+        let mut open = peer.way.idle(tunnels, self.target.echo).await.with_context(failed)?;
         for tunnel in &mut open {
-            tunnel.both_ways(bytes).await?;
+            tunnel.both_ways(bytes).await.with_context(failed)?;
         }
-        sleep(REST).await;
-        let after = peer.tree()?.memory()?;
+        self.memory_since(before, whose, tunnels, metric).await?;
         drop(open);
         sleep(REST).await;
-        let each = after.saturating_sub(before) as f64 / tunnels as f64 / 1e3;
-        self.ratios.add(metric, "kB", whose, each);
         Ok(())
+    }
+
+    /// What each of so many takes that were opened since.
+    async fn memory_since(
+        &mut self,
+        before: u64,
+        whose: Whose,
+        count: usize,
+        metric: &str,
+    ) -> anyhow::Result<()> {
+        sleep(REST).await;
+        let after = self.both.of(whose).tree()?.memory()?;
+        self.ratios.add(metric, "kB", whose, after.saturating_sub(before) as f64 / count as f64 / 1e3);
+        Ok(())
+    }
+}
+
+/// In the names of metrics that tunnels have too.
+fn within(tunnel: Tunnel) -> &'static str {
+    match tunnel {
+        Tunnel::Exec | Tunnel::Forward => "",
+        Tunnel::Inside => "into a VM, ",
     }
 }
 
@@ -282,6 +395,7 @@ fn name(tunnel: Tunnel) -> &'static str {
     match tunnel {
         Tunnel::Exec => "exec",
         Tunnel::Forward => "forward",
+        Tunnel::Inside => "into a VM",
     }
 }
 

@@ -66,6 +66,14 @@ impl Ratios {
         Self { peer, pairs: vec![] }
     }
 
+    /// What somebody is called.
+    pub(super) fn name(&self, whose: Whose) -> &'static str {
+        match whose {
+            Whose::Berth => "BERTH",
+            Whose::Peer => self.peer,
+        }
+    }
+
     /// Adds one run.
     pub(super) fn add(&mut self, metric: &str, unit: &'static str, whose: Whose, value: f64) {
         let at = self.pairs.iter().position(|pair| pair.metric == metric).unwrap_or_else(|| {

@@ -22,25 +22,26 @@ pub(super) struct StandIn {
     pub(super) input: ChildStdin,
     pub(super) ssh: SocketAddr,
     pub(super) http: SocketAddr,
+    /// The member's, on the website.
+    pub(super) cookie: String,
 }
 
 impl StandIn {
-    /// Starts it. `dir` has the keys. Everybody may see the site of port `site`.
-    pub(super) async fn start(dir: &Path, site: Option<u16>) -> anyhow::Result<Self> {
+    /// Starts it, with these arguments. `dir` has the keys.
+    pub(super) async fn start(dir: &Path, args: &[String]) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("This program does not find itself")?;
         let mut command: Command = program(own.to_str().context("This program's path is not text")?);
-        command.args(["bench", "stand-in"]).arg(dir).stdin(Stdio::piped()).stderr(Stdio::inherit());
-        if let Some(port) = site {
-            command.arg(format!("--site={port}"));
-        }
+        command.args(["bench", "stand-in"]).arg(dir).args(args);
+        command.stdin(Stdio::piped()).stderr(Stdio::inherit());
         let mut server = command.spawn().context("Berth cannot be started")?;
         let input = server.stdin.take().context("It has no input")?;
         let output = server.stdout.take().context("It has no output")?;
         let mut lines = BufReader::new(output).lines();
-        let ports = timeout(LISTENS_WITHIN, lines.next_line()).await??.context("Berth has ended")?;
-        let (ssh, http) = ports.split_once(' ').context("It does not say where it listens")?;
+        let said = timeout(LISTENS_WITHIN, lines.next_line()).await??.context("Berth has ended")?;
+        let words: Vec<&str> = said.split(' ').collect();
+        let [ssh, http, cookie] = words[..] else { bail!("It does not say where it listens") };
         let at = |port: &str| Ok::<_, std::num::ParseIntError>(([127, 0, 0, 1], port.parse()?).into());
-        Ok(Self { server, input, ssh: at(ssh)?, http: at(http)? })
+        Ok(Self { server, input, ssh: at(ssh)?, http: at(http)?, cookie: cookie.to_owned() })
     }
 }
 

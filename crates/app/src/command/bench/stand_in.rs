@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     future::pending,
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -14,13 +14,13 @@ use std::{
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use berth_control::{Actor, Control, Settings};
+use berth_control::{Actor, Client, Control, LinkFor, Settings};
 use berth_engine::{
     About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
     Usage, VmSpec,
 };
 use berth_gateway::{Gateway, GatewaySettings, HostKey, Limits, Penalties};
-use berth_model::{Domains, VmId};
+use berth_model::{Domains, Secret, VmId};
 use berth_store::{PortAccess, Store};
 use berth_web::Site;
 use ipnet::IpNet;
@@ -30,20 +30,25 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::gateway::host_key;
+
+/// The port of a VM's sshd.
+const SSH: u16 = 22;
+
 /// The member who has a VM here.
 pub(super) const ACCOUNT: &str = "bench";
 /// Their VM, by the name that they would type.
 pub(super) const HOST: &str = "vm-0.bench.main.vm.localhost";
 
-/// Serves until its input ends. Prints the ports of its gateway and of its website when it listens. `dir` has the file
-/// `key.pub`, and is filled. Everybody may see the site of port `site`.
-pub(super) async fn serve(dir: &Path, site: Option<u16>) -> anyhow::Result<()> {
+/// Serves until its input ends. Prints the ports of its gateway and of its website when it listens, and the member's cookie. `dir` has the file
+/// `key.pub`, and is filled. Everybody may see the site of port `site`; the VM's sshd is on port `sshd` of this machine.
+pub(super) async fn serve(dir: &Path, site: Option<u16>, sshd: Option<u16>) -> anyhow::Result<()> {
     let team = "main".parse()?;
     let store = Store::open(&dir.join("berth.db"), &team).await?;
     let domains = Domains::new("berth.localhost", "vm.localhost", team)?;
     let vm = VmSpec { cpus: 1, memory: 1 << 28, disk: 1 << 30 };
     let settings = Settings::new(domains, vm, "http://berth.localhost".into());
-    let control = Control::open(settings, store, Arc::new(Loopback::default())).await?;
+    let control = Control::open(settings, store, Arc::new(Loopback::new(dir, sshd))).await?;
     let account = ACCOUNT.parse()?;
     control.add_account(&account).await?;
     control.add_vm(&account).await?;
@@ -55,6 +60,11 @@ pub(super) async fn serve(dir: &Path, site: Option<u16>) -> anyhow::Result<()> {
     if let Some(port) = site {
         control.acting(Actor::host()).set_port(&vm, port, Some(PortAccess::Public)).await?;
     }
+
+    let link = control.acting(Actor::host()).make_link(&account, LinkFor::LogIn).await?;
+    let token = link.expose().rsplit(['/', '#']).next().unwrap_or_default().to_owned();
+    let client = Client { address: Ipv4Addr::LOCALHOST.into(), user_agent: "bench" };
+    let cookie = control.log_in_by_link(&Secret::new(token), client).await?.cookie.expose().clone();
 
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let (listener, http) = (TcpListener::bind(loopback).await?, TcpListener::bind(loopback).await?);
@@ -72,7 +82,7 @@ pub(super) async fn serve(dir: &Path, site: Option<u16>) -> anyhow::Result<()> {
     let website = berth_web::serve(http, website, control.entrance(), shutdown.clone());
     let serving = Gateway::serve(control, vec![listener], host_key, settings, shutdown.clone());
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{port} {http_port}")?;
+    writeln!(stdout, "{port} {http_port} {cookie}")?;
     stdout.flush()?;
     let alone = spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     tokio::select! {
@@ -101,12 +111,21 @@ fn settings_of(port: u16) -> GatewaySettings {
 }
 
 /// An engine whose VMs run as soon as they are wanted, and whose ports are the host's own.
-#[derive(Default)]
-struct Loopback(Mutex<BTreeSet<VmId>>);
+struct Loopback {
+    vms: Mutex<BTreeSet<VmId>>,
+    /// Where the host key of a VM is written, for its sshd.
+    host_key: PathBuf,
+    /// In the place of port 22.
+    sshd: u16,
+}
 
 impl Loopback {
+    fn new(dir: &Path, sshd: Option<u16>) -> Self {
+        Self { vms: Mutex::default(), host_key: host_key(dir), sshd: sshd.unwrap_or(SSH) }
+    }
+
     fn vms(&self) -> std::sync::MutexGuard<'_, BTreeSet<VmId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.vms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn observed(&self, vm: &VmId) -> Observed {
@@ -125,7 +144,9 @@ impl Engine for Loopback {
         Ok(())
     }
 
-    async fn start(&self, vm: &VmId, _: &VmSpec, _: &Guest) -> Result<(), EngineError> {
+    async fn start(&self, vm: &VmId, _: &VmSpec, guest: &Guest) -> Result<(), EngineError> {
+        std::fs::write(&self.host_key, guest.host_key.expose())
+            .map_err(|error| EngineError::Broken { reason: error.to_string() })?;
         self.vms().insert(*vm);
         Ok(())
     }
@@ -194,8 +215,12 @@ impl Engine for Loopback {
     }
 
     async fn dial(&self, _: &VmId, port: u16) -> Result<Box<dyn Stream>, EngineError> {
+        let port = if port == SSH { self.sshd } else { port };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let stream = TcpStream::connect(address).await.map_err(|_| EngineError::Refused { port })?;
+        let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
+            ErrorKind::ConnectionRefused => EngineError::Refused { port },
+            _ => EngineError::Broken { reason: format!("{address} cannot be reached: {error}") },
+        })?;
         let _no_delay = stream.set_nodelay(true);
         Ok(Box::new(stream))
     }

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// What is written at once.
 const CHUNK: usize = 32 << 10;
 
@@ -46,6 +46,17 @@ pub(super) enum Tunnel {
     Exec,
     /// `direct-tcpip`, which is what `-J` and `-W` do.
     Forward,
+    /// A session in the VM, from which the port is reached.
+    Inside,
+}
+
+/// How a client gets a session in the VM.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Inside {
+    /// By this name in place of the user's.
+    Direct(&'static str),
+    /// Through a tunnel to this port, with a connection of its own: what people do who have no direct mode.
+    Jump(u16),
 }
 
 /// How to get through one of the gateways.
@@ -58,6 +69,7 @@ pub(super) struct Way {
     pub(super) key: Arc<PrivateKey>,
     pub(super) key_file: PathBuf,
     pub(super) config: Arc<client::Config>,
+    pub(super) inside: Inside,
 }
 
 /// The gateway is the one that was started here.
@@ -76,6 +88,8 @@ pub(super) struct Open {
     hears: Hears,
     says: ChannelWriteHalf<Msg>,
     _connection: Handle<Trusting>,
+    /// The one that it goes through.
+    _jump: Option<Handle<Trusting>>,
 }
 
 struct Hears {
@@ -92,32 +106,60 @@ impl Way {
     /// Logs in and opens a tunnel.
     pub(super) async fn open(&self, tunnel: Tunnel, port: u16) -> anyhow::Result<Open> {
         let opening = async {
-            let mut connection = client::connect(Arc::clone(&self.config), self.address, Trusting).await?;
-            let key = PrivateKeyWithHashAlg::new(Arc::clone(&self.key), None);
-            let login = connection.authenticate_publickey(&self.user, key).await?;
-            ensure!(login.success(), "A gateway did not let its client in");
+            let user = match (tunnel, self.inside) {
+                (Tunnel::Inside, Inside::Direct(vm)) => vm,
+                _ => &self.user,
+            };
+            let connection = client::connect(Arc::clone(&self.config), self.address, Trusting).await?;
+            let connection = self.log_in(connection, user).await?;
+            let (connection, jump) = match (tunnel, self.inside) {
+                (Tunnel::Inside, Inside::Jump(vm)) => (self.jump(&connection, vm).await?, Some(connection)),
+                _ => (connection, None),
+            };
             let channel = match tunnel {
                 Tunnel::Forward => {
                     connection.channel_open_direct_tcpip(self.host, port.into(), "127.0.0.1", 0).await?
                 }
-                Tunnel::Exec => {
+                Tunnel::Exec | Tunnel::Inside => {
                     let channel = connection.channel_open_session().await?;
                     channel.exec(false, format!("nc {} {port}", self.host)).await?;
                     channel
                 }
             };
             let (channel, says) = channel.split();
-            Ok(Open { hears: Hears { channel, heard: Bytes::new() }, says, _connection: connection })
+            let hears = Hears { channel, heard: Bytes::new() };
+            Ok(Open { hears, says, _connection: connection, _jump: jump })
         };
         timeout(PATIENCE, opening).await.context("A gateway does not answer")?
     }
 
+    async fn log_in(&self, mut connection: Handle<Trusting>, user: &str) -> anyhow::Result<Handle<Trusting>> {
+        let key = PrivateKeyWithHashAlg::new(Arc::clone(&self.key), None);
+        let login = connection.authenticate_publickey(user, key).await?;
+        ensure!(login.success(), "A gateway did not let its client in");
+        Ok(connection)
+    }
+
+    /// Logs in to the VM's sshd through a jump host.
+    async fn jump(&self, jump: &Handle<Trusting>, vm: u16) -> anyhow::Result<Handle<Trusting>> {
+        let channel = jump.channel_open_direct_tcpip(self.host, vm.into(), "127.0.0.1", 0).await?;
+        let stream = channel.into_stream();
+        let connection = client::connect_stream(Arc::clone(&self.config), stream, Trusting).await?;
+        self.log_in(connection, &self.user).await
+    }
+
     /// How many connections a second are made by so many clients at once, each of which logs in, opens a tunnel, hears a
     /// byte and hangs up; and how many there were.
-    pub(super) async fn connections(&self, clients: u32, time: Duration, echo: u16) -> anyhow::Result<Rate> {
+    pub(super) async fn connections(
+        &self,
+        tunnel: Tunnel,
+        clients: u32,
+        time: Duration,
+        echo: u16,
+    ) -> anyhow::Result<Rate> {
         let clients = (0..clients).map(|_| self.clone());
         let once = move |way: Self| async move {
-            way.open(Tunnel::Forward, echo).await?.take(1).await?;
+            way.open(tunnel, echo).await?.take(1).await?;
             Ok(way)
         };
         rate(clients, time, once).await
@@ -138,7 +180,7 @@ impl Way {
                 left -= 1;
             }
             let Some(done) = opening.join_next().await else { return Ok(open) };
-            open.push(done??);
+            open.push(done?.with_context(|| format!("With {} tunnels open, one more fails", open.len()))?);
         }
     }
 

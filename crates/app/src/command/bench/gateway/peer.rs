@@ -13,7 +13,8 @@ use super::{
         servers::{StandIn, free_address, until_it_listens},
         stand_in,
     },
-    load::{Cipher, Way},
+    load::{Cipher, Inside, Way},
+    terminal::Site,
 };
 
 const SSHD: &str = "/usr/sbin/sshd";
@@ -21,6 +22,8 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// One of the two, which runs until this is dropped.
 pub(super) struct Peer {
     pub(super) way: Way,
+    /// Its website, where it has one.
+    pub(super) site: Option<Site>,
     server: Child,
     _input: Option<ChildStdin>,
 }
@@ -33,7 +36,7 @@ impl Peer {
     }
 
     /// Starts sshd, with nothing that slows it down.
-    pub(super) async fn sshd(dir: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn sshd(dir: &Path, vm: u16) -> anyhow::Result<Self> {
         ensure!(
             Path::new(SSHD).exists(),
             "There is no {SSHD} to compare with; it is in the package openssh-server"
@@ -64,22 +67,30 @@ impl Peer {
         until_it_listens("sshd", &mut server, address).await?;
         let user = program("id").arg("-un").output().await?;
         let user = String::from_utf8(user.stdout)?.trim().to_owned();
-        let way = way(dir, address, user, "127.0.0.1")?;
-        Ok(Self { way, server, _input: None })
+        let way = way(dir, address, user, "127.0.0.1", Inside::Jump(vm))?;
+        Ok(Self { way, site: None, server, _input: None })
     }
 
     /// Starts Berth's.
-    pub(super) async fn berth(dir: &Path) -> anyhow::Result<Self> {
-        let StandIn { server, ssh, input, .. } = StandIn::start(dir, None).await?;
-        let way = way(dir, ssh, stand_in::ACCOUNT.into(), stand_in::HOST)?;
-        Ok(Self { way, server, _input: Some(input) })
+    pub(super) async fn berth(dir: &Path, vm: u16) -> anyhow::Result<Self> {
+        let StandIn { server, ssh, http, cookie, input } =
+            StandIn::start(dir, &[format!("--sshd={vm}")]).await?;
+        let way = way(dir, ssh, stand_in::ACCOUNT.into(), stand_in::HOST, Inside::Direct("vm-0"))?;
+        let site = Some(Site { address: http, cookie });
+        Ok(Self { way, site, server, _input: Some(input) })
     }
 }
 
-fn way(dir: &Path, address: SocketAddr, user: String, host: &'static str) -> anyhow::Result<Way> {
+fn way(
+    dir: &Path,
+    address: SocketAddr,
+    user: String,
+    host: &'static str,
+    inside: Inside,
+) -> anyhow::Result<Way> {
     let key_file = dir.join("key");
     let key = Arc::new(load_secret_key(&key_file, None)?);
-    Ok(Way { address, user, host, key, key_file, config: Cipher::Aes128Gcm.config() })
+    Ok(Way { address, user, host, key, key_file, config: Cipher::Aes128Gcm.config(), inside })
 }
 
 impl Cipher {

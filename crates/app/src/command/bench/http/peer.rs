@@ -93,7 +93,7 @@ impl Peer {
 
     /// Starts Berth.
     pub(super) async fn berth(dir: &Path, target: u16) -> anyhow::Result<Self> {
-        let StandIn { server, input, http, .. } = StandIn::start(dir, Some(target)).await?;
+        let StandIn { server, input, http, .. } = StandIn::start(dir, &[format!("--site={target}")]).await?;
         let rest = stand_in::HOST.strip_prefix("vm-0").unwrap_or_default();
         let host = format!("vm-0--{target}{rest}:{}", http.port());
         Ok(Self { door: Door { address: http, host }, server, _input: Some(input) })
