@@ -10,6 +10,7 @@
 //!
 //! Addresses are bound before anything is opened, so that a server that cannot serve touches nothing.
 
+mod adopted;
 mod doors;
 mod successor;
 
@@ -263,11 +264,9 @@ impl Running {
         successor: Successor,
         asked: Asked,
     ) {
-        let Successor { mut child, mut other } = successor;
-        let serves = child.id().unwrap_or_default();
+        let Successor { process, mut other } = successor;
+        let serves = process.id();
         notify::server_is(serves);
-        // Nothing is left of it when it ends first.
-        TaskTracker::new().spawn(async move { drop(child.wait().await) });
         let followed = self.control.leave().await;
         let Self { control, tasks, stop, left, lock, estate, origin: _, upgrades } = self;
         let (_, connections) = control.acting(Actor::host()).connections("", 0).unwrap_or_default();

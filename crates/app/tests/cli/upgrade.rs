@@ -40,6 +40,9 @@ impl Drop for Pid {
 fn upgrade(world: &World) -> Pid {
     let told = world.json("admin upgrade");
     let serves = told["serves"].as_u64().unwrap_or_else(|| panic!("{told}"));
+    let status = std::fs::read_to_string(format!("/proc/{serves}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse();
+    assert_ne!(parent, Ok(told["left"].as_u64().unwrap()), "init sees it end, whoever has started it");
     Pid(serves.try_into().unwrap())
 }
 

@@ -1,20 +1,11 @@
 //! The server that takes the place of this one: started, waited for, and given everything.
 
-use std::{
-    ffi::OsString,
-    io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
-    process::Stdio,
-    time::Duration,
-};
+use std::{ffi::OsString, io, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use berth_control::Control;
-use tokio::{
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::time::timeout;
 
+use super::adopted::Adopted;
 use crate::{
     admin::wire::{Failure, FailureKind},
     handover::{Estate, Other, Say},
@@ -48,7 +39,7 @@ fn installed(started_by: Option<OsString>, own: PathBuf) -> PathBuf {
 
 /// A server that serves in the place of this one.
 pub(super) struct Successor {
-    pub(super) child: Child,
+    pub(super) process: Adopted,
     pub(super) other: Other,
 }
 
@@ -61,29 +52,26 @@ pub(super) async fn hand_over(
     estate: &Estate,
     control: &Control,
 ) -> Result<Successor, Failure> {
-    let (child, other) = start(origin, estate)
+    let (process, other) = start(origin, estate)
+        .await
         .map_err(|error| failed(format!("{} cannot be started: {error}", origin.program.display())))?;
-    let mut successor = Successor { child, other };
+    let mut successor = Successor { process, other };
     match successor.take_up(control).await {
         Ok(()) => Ok(successor),
         Err(failure) => {
-            // One that has ended by itself is as good.
-            let _ = successor.child.start_kill();
-            let _ = successor.child.wait().await;
+            successor.process.kill().await;
             control.stay().await;
             Err(failure)
         }
     }
 }
 
-fn start(origin: &Origin, estate: &Estate) -> io::Result<(Child, Other)> {
+async fn start(origin: &Origin, estate: &Estate) -> io::Result<(Adopted, Other)> {
     let (ours, theirs) = UnixStream::pair()?;
-    #[expect(clippy::disallowed_methods, reason = "it is this very program")]
-    let mut command = Command::new(&origin.program);
-    command.args(&origin.arguments).arg("--take-over").stdin(Stdio::from(OwnedFd::from(theirs)));
-    let child = command.spawn()?;
+    let arguments = [&origin.arguments[..], &["--take-over".into()]].concat();
+    let process = Adopted::start(&origin.program, &arguments, theirs.into()).await?;
     estate.give(&ours)?;
-    Ok((child, Other::new(ours)?))
+    Ok((process, Other::new(ours)?))
 }
 
 impl Successor {
