@@ -4,6 +4,7 @@
 //! that is not known is refused by its path, as is a value that means nothing. What can only be judged together is
 //! judged by [`Config::problems`]. docs/configuration.md describes every key, and a test keeps it in step.
 
+mod engine;
 mod host;
 mod http;
 mod idle;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::StateDir;
 
 pub(crate) use self::{
+    engine::Engine,
     host::Host,
     http::Http,
     idle::Idle,
@@ -62,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) image_dir: PathBuf,
     pub(crate) ssh: Ssh,
     pub(crate) http: Http,
+    pub(crate) engine: Engine,
     pub(crate) vm: Vm,
     pub(crate) idle: Idle,
     pub(crate) limits: AccountLimits,
@@ -82,6 +85,7 @@ impl Default for Config {
             image_dir: PathBuf::new(),
             ssh: Ssh::default(),
             http: Http::default(),
+            engine: Engine::default(),
             vm: Vm::default(),
             idle: Idle::default(),
             limits: AccountLimits::default(),
@@ -124,6 +128,7 @@ impl Config {
         }
         problems.extend(self.ssh.problems());
         problems.extend(self.http.problems(&self.app_domain));
+        problems.extend(self.engine.problems(&self.vm));
         problems.extend(self.vm.problems());
         problems.extend(self.idle.problems());
         problems.extend(self.limits.problems(&self.vm));

@@ -155,6 +155,11 @@ impl Control {
             slept: kept.zip(slept_for.as_ref()).map(|(noted, why)| (noted.at, why)),
             sleep_after: self.settings.idle.sleep_after,
         });
+        if let (State::Asleep { failed: None }, Some(words)) =
+            (handle.state(), self.engine.capabilities().of_its_sleep())
+        {
+            sentence += &format!(" {words}");
+        }
         if let Some(reason) = handle.not_rebuilt() {
             sentence += &format!(" It could not be rebuilt: {reason}. It has the disk that it had.");
         }

@@ -83,7 +83,7 @@ mod why;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use berth_engine::{Ending, Engine, Observed};
+use berth_engine::Engine;
 use berth_model::{AccountName, VmId, VmName};
 use berth_store::{Store, VmRow};
 use futures::{FutureExt, future::BoxFuture};
@@ -281,14 +281,10 @@ impl Control {
 
     /// Looks at a VM and starts its supervisor.
     async fn supervise(self: &Arc<Self>, row: &VmRow) -> Handle {
-        let observed = match self.engine.observe(&row.id).await {
-            Ok(observed) => observed,
-            Err(error) => {
-                warn!(vm = %row.name, %error, "the VM cannot be looked at");
-                // A start finds out what is true: it does nothing to a VM that runs.
-                Observed::Off { ended: Some(Ending::Failed { reason: error.to_string() }) }
-            }
-        };
+        let observed = self.engine.observe(&row.id).await;
+        if let Err(error) = &observed {
+            warn!(vm = %row.name, %error, "the VM cannot be looked at");
+        }
         // Where it cannot be found out, nothing is started by itself.
         let policy = self.policy_of(row).await.unwrap_or_default();
         let (handle, supervisor) = Supervisor::new(self.tools.clone(), row, policy, observed);

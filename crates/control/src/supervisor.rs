@@ -22,7 +22,7 @@ mod operations;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use berth_engine::{Engine, EngineError, Observed, VmSpec};
+use berth_engine::{Ending, Engine, EngineError, Observed, VmSpec};
 use berth_model::{AccountName, VmId, VmName};
 use berth_store::{Store, VmRow};
 use tokio::{
@@ -67,6 +67,8 @@ use crate::{
 const QUEUE: usize = 64;
 /// How long after a failed look at a VM it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks at a VM whose machine does not answer.
+const AWAY_RETRY: Duration = Duration::from_secs(5);
 
 type Answer = oneshot::Sender<Result<(), Refusal>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -127,7 +129,17 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// A supervisor for a VM whose state `observed` was just asked for, and the handle to it.
-    pub(crate) fn new(tools: Arc<Tools>, row: &VmRow, policy: Policy, observed: Observed) -> (Handle, Self) {
+    pub(crate) fn new(
+        tools: Arc<Tools>,
+        row: &VmRow,
+        policy: Policy,
+        observed: Result<Observed, EngineError>,
+    ) -> (Handle, Self) {
+        let away = matches!(observed, Err(EngineError::Away { .. }));
+        // A start finds out what is true: it does nothing to a VM that runs.
+        let observed = observed.unwrap_or_else(|error| Observed::Off {
+            ended: Some(Ending::Failed { reason: error.to_string() }),
+        });
         let (id, name) = (row.id, row.name.clone());
         let spec = VmSpec { cpus: row.cpus, memory: row.memory, disk: row.disk };
         let (sender, commands) = mpsc::channel(QUEUE);
@@ -187,6 +199,9 @@ impl Supervisor {
             always_on: AlwaysOn::new(row.turned_off),
         };
         supervisor.account_for_room();
+        if away {
+            supervisor.watching = Some(supervisor.look_after(AWAY_RETRY));
+        }
         supervisor.carry_out(effects);
         // What a server that is gone has begun, before anybody can use what there is.
         if let Some(rebuild) = row.rebuilding.filter(|_| row.removing_at.is_none()) {
@@ -347,8 +362,23 @@ impl Supervisor {
     async fn look(&mut self) {
         match self.tools.engine.observe(&self.id).await {
             Ok(observed) => self.on_observed(observed),
+            Err(EngineError::Away { reason }) => self.on_away(reason),
             Err(error) => warn!(vm = %self.name, %error, "the VM cannot be looked at"),
         }
+    }
+
+    /// Its machine does not answer: people are told that, and it is looked at until the machine does.
+    fn on_away(&mut self, reason: String) {
+        self.on_event(Event::Observed(Observed::Off { ended: Some(Ending::Failed { reason }) }));
+        self.watching = Some(self.look_after(AWAY_RETRY));
+    }
+
+    fn look_after(&self, pause: Duration) -> Pending<Result<Observed, EngineError>> {
+        let (engine, id) = (self.tools.engine.clone(), self.id);
+        Box::pin(async move {
+            sleep(pause).await;
+            engine.observe(&id).await
+        })
     }
 
     fn on_observed(&mut self, observed: Observed) {
@@ -378,13 +408,10 @@ impl Supervisor {
         self.watching = None;
         match observed {
             Ok(observed) => self.on_observed(observed),
+            Err(EngineError::Away { reason }) => self.on_away(reason),
             Err(error) => {
                 warn!(vm = %self.name, %error, "the VM cannot be watched");
-                let (engine, id) = (self.tools.engine.clone(), self.id);
-                self.watching = Some(Box::pin(async move {
-                    sleep(RETRY).await;
-                    engine.observe(&id).await
-                }));
+                self.watching = Some(self.look_after(RETRY));
             }
         }
     }

@@ -50,6 +50,8 @@ const BACK_OFF: [Duration; 6] = [
 ];
 /// An answer is a list of names at most; in bytes.
 const LONGEST_ANSWER: usize = 64 << 20;
+const JSON: &str = "application/json";
+const OCTETS: &str = "application/octet-stream";
 /// Connections that nobody uses at the moment.
 const SPARES: usize = 8;
 
@@ -168,6 +170,17 @@ impl Client {
         self.end_of(operation, patience).await.map(drop)
     }
 
+    /// Sends a file's bytes, which begins an operation.
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        within: Duration,
+    ) -> Result<Operation, IncusError> {
+        let (status, text) = self.exchange(&Method::POST, path, Some((OCTETS, bytes)), within).await?;
+        operation(read(status, &text)?)
+    }
+
     /// Waits for the end of an operation. It goes on when this future is dropped, or has waited long enough.
     pub(crate) async fn end_of(
         &self,
@@ -231,7 +244,7 @@ impl Client {
         body: Option<Bytes>,
         within: Duration,
     ) -> Result<Answer, IncusError> {
-        let (status, text) = self.exchange(method, path, body, within).await?;
+        let (status, text) = self.exchange(method, path, body.map(|body| (JSON, body)), within).await?;
         read(status, &text)
     }
 
@@ -239,7 +252,7 @@ impl Client {
         &self,
         method: &Method,
         path: &str,
-        body: Option<Bytes>,
+        body: Option<(&str, Bytes)>,
         within: Duration,
     ) -> Result<(StatusCode, Bytes), IncusError> {
         let (at, mut sender) = self.sender().await?;
@@ -248,11 +261,11 @@ impl Client {
             .uri(path)
             .header(header::HOST, "incus")
             .header(header::USER_AGENT, "berth");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = body {
+            request = request.header(header::CONTENT_TYPE, kind);
         }
         let request = request
-            .body(Full::new(body.unwrap_or_default()))
+            .body(Full::new(body.map(|(_, body)| body).unwrap_or_default()))
             .map_err(|error| IncusError::Odd(error.to_string()))?;
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;

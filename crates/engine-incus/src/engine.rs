@@ -1,11 +1,12 @@
 //! The engine: the verbs, as requests to a cluster.
 //!
-//! How a VM begins to run is in `begin`, how it ends in `end`, how it is made and made anew in `make`, what is done in its
-//! guest in `guest`.
+//! How a VM begins to run is in `begin`, how it ends in `end`, how it is made and made anew in `make`, how a home is kept
+//! over that in `home`, what is done in its guest in `guest`.
 
 mod begin;
 mod end;
 mod guest;
+mod home;
 mod make;
 
 use std::{
@@ -16,8 +17,8 @@ use std::{
 
 use async_trait::async_trait;
 use berth_engine::{
-    About, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room, Stream,
-    Usage, VmSpec,
+    About, Capabilities, Engine, EngineError, Grown, Guest, GuestUser, Home, Lease, Listener, Observed, Room,
+    Sleep, Stream, Usage, VmSpec,
 };
 use berth_model::VmId;
 use hyper::Method;
@@ -36,7 +37,7 @@ use crate::{
 };
 
 /// What happened while nobody heard of it is seen after this time.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A member that answers at all tells what it has within this.
 const MEMBER_WITHIN: Duration = Duration::from_secs(3);
 /// Bytes of a boot log.
@@ -168,6 +169,14 @@ impl IncusEngine {
         Ok(Self { config, client, notes, tasks, stop })
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn image_alias(&self) -> &str {
+        &self.config.image
+    }
+
     fn path(&self, instance: &str, below: &str) -> String {
         self.client.path(&format!("/instances/{instance}{below}"), &[])
     }
@@ -287,11 +296,11 @@ impl Engine for IncusEngine {
         &self,
         vm: &VmId,
         spec: &VmSpec,
-        guest: &Guest,
+        _guest: &Guest,
         home: Home,
         patience: Duration,
     ) -> Result<(), EngineError> {
-        self.make_anew(vm, spec, guest, home, patience).await
+        self.make_anew(vm, spec, home, patience).await
     }
 
     async fn grow(&self, vm: &VmId, spec: &VmSpec) -> Result<Grown, EngineError> {
@@ -383,6 +392,14 @@ impl Engine for IncusEngine {
 
     async fn room(&self) -> Result<Room, EngineError> {
         Ok(self.room_of_members().await?)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let sleep = match self.config.kind {
+            Kind::Container => Sleep::InMemory,
+            Kind::Vm => Sleep::OnDisk,
+        };
+        Capabilities { sleep }
     }
 
     async fn about(&self) -> Result<About, EngineError> {

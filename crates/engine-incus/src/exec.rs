@@ -67,11 +67,48 @@ impl Client {
             let (said, complained, fed) =
                 tokio::join!(collect(stdout), collect(stderr), feed(stdin, script.as_bytes()));
             fed?;
-            let ended = self.end_of(operation, within).await?;
-            let status = ended.metadata.get("return").and_then(Value::as_i64).unwrap_or(-1);
-            Ok(Output { status, stdout: said, stderr: complained })
+            self.ended(operation, said, complained, within).await
         };
         timeout(within, ran).await.unwrap_or(Err(IncusError::TimedOut(within)))
+    }
+
+    /// Runs two commands of the shell, each in a guest, the first one's output being the second one's input. Neither may have
+    /// a secret in it.
+    pub(crate) async fn pipe(
+        &self,
+        from: (&str, &str),
+        to: (&str, &str),
+        within: Duration,
+    ) -> Result<(Output, Output), IncusError> {
+        let ran = async {
+            let shell = |command: &str| json!(["/bin/sh", "-c", command]);
+            let source = self.program(from.0, shell(from.1)).await?;
+            let sink = self.program(to.0, shell(to.1)).await?;
+            let (passed, (), packed, unpacked, said) = tokio::join!(
+                pass(source.stdout, sink.stdin),
+                async { drop(feed(source.stdin, b"").await) },
+                collect(source.stderr),
+                collect(sink.stderr),
+                collect(sink.stdout),
+            );
+            passed?;
+            let packed = self.ended(source.operation, String::new(), packed, within).await?;
+            let unpacked = self.ended(sink.operation, said, unpacked, within).await?;
+            Ok((packed, unpacked))
+        };
+        timeout(within, ran).await.unwrap_or(Err(IncusError::TimedOut(within)))
+    }
+
+    async fn ended(
+        &self,
+        operation: Operation,
+        stdout: String,
+        stderr: String,
+        within: Duration,
+    ) -> Result<Output, IncusError> {
+        let ended = self.end_of(operation, within).await?;
+        let status = ended.metadata.get("return").and_then(Value::as_i64).unwrap_or(-1);
+        Ok(Output { status, stdout, stderr })
     }
 
     /// Connects to a port of a guest from within it, and carries the bytes by the API until both directions have ended.
@@ -156,6 +193,21 @@ async fn feed(mut input: Socket, text: &[u8]) -> Result<(), IncusError> {
         }
     }
     Ok(())
+}
+
+/// Hands an output on as an input, to its end.
+async fn pass(mut output: Socket, mut input: Socket) -> Result<(), IncusError> {
+    while let Some(Ok(message)) = output.next().await {
+        match message {
+            Message::Binary(piece) => {
+                input.send(Message::Binary(piece)).await.map_err(|error| broken(&error))?;
+            }
+            Message::Text(_) | Message::Close(_) => break,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+    drop(output.close(None).await);
+    feed(input, b"").await
 }
 
 fn broken(error: &tokio_tungstenite::tungstenite::Error) -> IncusError {

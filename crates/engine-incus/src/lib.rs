@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod image;
 mod instance;
 mod notes;
 mod stream;

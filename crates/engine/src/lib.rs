@@ -12,6 +12,7 @@
 //! Every verb is idempotent: saying it twice, or again after a crash, does no harm. One caller at a time speaks to one
 //! VM (control's supervisor task); different VMs are spoken to at the same time.
 
+mod capabilities;
 mod error;
 mod observed;
 mod spec;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use berth_model::VmId;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use capabilities::{Capabilities, Sleep};
 pub use error::EngineError;
 pub use observed::{Ending, Observed};
 pub use spec::{Grown, Guest, GuestUser, Home, VmSpec};
@@ -160,6 +162,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What there is for VMs on this host.
     async fn room(&self) -> Result<Room, EngineError>;
+
+    /// In what its VMs differ from those of other engines.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
 
     /// What it is. May take some seconds the first time.
     async fn about(&self) -> Result<About, EngineError>;

@@ -146,6 +146,7 @@ impl FakeEngine {
             Some(error) => self.table().failures.insert(verb, error),
             None => self.table().failures.remove(&verb),
         };
+        self.announce();
     }
 
     /// From now on this is what answers on `port` in every VM, for connections made after this.

@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     problems.extend(machine_problems(&config));
     let value = json!({ "file": context.overrides.file, "config": config, "problems": problems });
     context.output.result(&value, &in_force(context, &config)?)?;
-    if landlock_is_missing() {
+    if !config.engine.is_a_cluster() && landlock_is_missing() {
         context.output.note("This kernel has no Landlock: QEMU is shut off from files by their modes alone.");
     }
     if problems.is_empty() {
@@ -66,8 +66,10 @@ fn machine_problems(config: &Config) -> Vec<Problem> {
         let message = format!("{} cannot be read. Choose another folder.", config.image_dir.display());
         problems.push(Problem::new("image_dir", message));
     }
-    problems.extend(writable_problem(MEMORY_DIR, &config.host.memory_dir));
-    problems.extend(memory_problem(config));
+    if !config.engine.is_a_cluster() {
+        problems.extend(writable_problem(MEMORY_DIR, &config.host.memory_dir));
+        problems.extend(memory_problem(config));
+    }
     problems.extend(config.http.tls.files().iter().filter_map(|files| certificate_problem(config, files)));
     // A server that runs has the addresses itself.
     if StateDir::at(&config.state_dir).running().is_none() {

@@ -161,7 +161,7 @@ async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
     let database = doors.state.database();
     let store = Store::open(&database, &config.team).await?;
     let engine = image::engine(config)?;
-    let control = Control::open(config.settings()?, store, Arc::new(engine)).await?;
+    let control = Control::open(config.settings()?, store, engine).await?;
     if let Some(oidc) = config.oidc.settings().map_err(anyhow::Error::msg)? {
         let asker = Asker::new().context("Nobody can be asked over https")?;
         control.offer_oidc(oidc, Arc::new(asker)).context("oidc.issuer")?;

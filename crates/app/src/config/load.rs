@@ -135,9 +135,11 @@ fn plain<'a>(key: &str, message: &'a str) -> Cow<'a, str> {
         "http.listen" => "a list of addresses, for example [\"127.0.0.1:8080\"]",
         _ if key.starts_with("ssh.listen[") => "an IP address and a port, for example \"127.0.0.1:2222\"",
         _ if key.starts_with("http.listen[") => "an IP address and a port, for example \"127.0.0.1:8080\"",
-        "ssh" | "http" | "vm" | "idle" | "limits" | "host" | "log" => {
+        "ssh" | "http" | "engine" | "vm" | "idle" | "limits" | "host" | "log" => {
             return Cow::Owned(format!("This is a group of keys: begin it with [{key}]"));
         }
+        "engine.address" => "a list of texts, for example [\"https://10.0.0.11:8443\"]",
+        "engine.profiles" => "a list of texts, for example [\"default\"]",
         "vm.cpus" | "idle.busy_cpu" => "a whole number, for example 2",
         "limits.vms" | "limits.cpus" => "a whole number, for example 5, or \"unlimited\"",
         "vm.memory" | "vm.disk" | "idle.busy_disk" => "a size in quotes, for example \"10 GiB\"",

@@ -296,3 +296,30 @@ async fn a_vm_is_found_by_any_name_that_an_operator_types() {
         assert!(world.control.find_vm(name).await.is_err(), "{name}");
     }
 }
+
+/// What its machine does is not known, so nothing is told that was known; and nobody has to do anything when it is back.
+#[tokio::test]
+async fn a_vm_whose_machine_does_not_answer_is_told_so_until_it_does() {
+    let (world, alices, _) = World::new().await;
+    let name = vm(ALICES);
+    world.control.start_vm(&name, no_progress()).await.unwrap();
+    let reason = "the machine that it is on does not answer".to_owned();
+    let away = EngineError::Away { reason: reason.clone() };
+    for verb in [Verb::Observe, Verb::Start] {
+        world.engine.fail(verb, Some(away.clone()));
+    }
+    until(&world, Status::Failed).await;
+    assert_eq!(status(&world).await.1, Some(reason.clone()));
+    let refused = world.control.start_vm(&name, no_progress()).await.unwrap_err();
+    assert!(refused.to_string().contains(&reason), "who wants it is told: {refused}");
+    for verb in [Verb::Observe, Verb::Start] {
+        world.engine.fail(verb, None);
+    }
+    let back = async {
+        while status(&world).await.0 != Status::Running {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), back).await.expect("it runs on, and is told so");
+    world.greet(&world.entry(&alices, "alice.kd.io").await).await;
+}

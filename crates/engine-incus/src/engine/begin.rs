@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A connection attempt that nothing answers.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Before the scripts can ask systemd for something, it has to be there.
-const AWAIT_SYSTEMD: &str = "tries=0
+pub(super) const AWAIT_SYSTEMD: &str = "tries=0
 while [ ! -S /run/systemd/private ] && [ $tries -lt 600 ]; do
     tries=$((tries + 1))
     sleep 0.05
@@ -95,11 +95,7 @@ impl IncusEngine {
         self.resize(vm, instance, spec).await?;
         // None of what happens in it counts as ready before the keys are in it.
         self.note_down(&name, &[(READY, ""), (USER, guest.user.as_str())]).await?;
-        let woken = match self.config.kind {
-            Kind::Container => self.change_state(&name, "unfreeze", false, STARTS_WITHIN).await,
-            Kind::Vm => self.change_state(&name, "start", true, STARTS_WITHIN).await,
-        };
-        let woken = match woken {
+        let woken = match self.rouse(&name).await {
             Ok(()) => self.bring_up(vm, guest).await,
             Err(error) => Err(not_started(error)),
         };
@@ -115,6 +111,14 @@ impl IncusEngine {
                 }
                 Err(EngineError::WakeFailed { reason: error.to_string() })
             }
+        }
+    }
+
+    /// Has one that sleeps go on.
+    pub(super) async fn rouse(&self, name: &str) -> Result<(), IncusError> {
+        match self.config.kind {
+            Kind::Container => self.change_state(name, "unfreeze", false, STARTS_WITHIN).await,
+            Kind::Vm => self.change_state(name, "start", true, STARTS_WITHIN).await,
         }
     }
 

@@ -76,7 +76,13 @@ impl IncusEngine {
 
     /// See [`berth_engine::Engine::stop`].
     pub(super) async fn shut_down(&self, vm: &VmId, patience: Duration) -> Result<(), EngineError> {
-        match self.observed_settled(vm).await? {
+        self.settle(vm).await?;
+        self.ask_to_end(vm, patience).await
+    }
+
+    /// As [`Self::shut_down`], also in the middle of a making anew.
+    pub(super) async fn ask_to_end(&self, vm: &VmId, patience: Duration) -> Result<(), EngineError> {
+        match self.seen(vm).await?.0 {
             Observed::Missing | Observed::Off { .. } => return Ok(()),
             Observed::Asleep { .. } | Observed::Waking => return Err(EngineError::NotRunning),
             Observed::Booting | Observed::Running | Observed::Stopping => {}

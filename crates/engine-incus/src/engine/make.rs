@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use berth_engine::{EngineError, Guest, Home, VmSpec};
+use berth_engine::{EngineError, Home, VmSpec};
 use berth_model::VmId;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -31,11 +31,18 @@ impl IncusEngine {
     pub(super) async fn make(&self, vm: &VmId, spec: &VmSpec) -> Result<(), EngineError> {
         self.settle(vm).await?;
         let name = instance::name(vm);
-        self.make_whole(vm, &name, spec, None).await
+        self.make_instance(vm, &name, spec, None).await?;
+        self.mark_whole(vm, &name).await
     }
 
-    /// Makes an instance, unless it is there and whole; what is there and not whole is made anew.
-    async fn make_whole(
+    async fn mark_whole(&self, vm: &VmId, name: &str) -> Result<(), EngineError> {
+        self.note_down(name, &[(MADE, "1")]).await?;
+        self.note(vm).change();
+        Ok(())
+    }
+
+    /// Makes an instance, unless it is there and whole; what is there and not whole is made anew. It is not whole yet.
+    async fn make_instance(
         &self,
         vm: &VmId,
         name: &str,
@@ -58,11 +65,7 @@ impl IncusEngine {
             let made =
                 self.client.act(Method::POST, &path, &self.description(vm, name, spec), MADE_WITHIN).await;
             match made {
-                Ok(()) => {
-                    self.note_down(name, &[(MADE, "1")]).await?;
-                    self.note(vm).change();
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 // Somebody who is gone had asked for it.
                 Err(IncusError::Refused(said))
                     if said.contains("UNIQUE constraint") && Instant::now() < deadline =>
@@ -129,26 +132,32 @@ impl IncusEngine {
         json!({ "type": "disk", "path": "/", "pool": self.config.pool, "size": bytes.to_string() })
     }
 
-    /// See [`berth_engine::Engine::rebuild`].
+    /// See [`berth_engine::Engine::rebuild`]. When this future is dropped, the next verb for the VM finishes what it has begun,
+    /// or gives it up.
     pub(super) async fn make_anew(
         &self,
         vm: &VmId,
         spec: &VmSpec,
-        _guest: &Guest,
         home: Home,
-        _patience: Duration,
+        patience: Duration,
     ) -> Result<(), EngineError> {
         self.settle(vm).await?;
         let (name, anew) = (instance::name(vm), instance::name_anew(vm));
         let Some(instance) = self.whole(vm).await? else { return Err(EngineError::Missing) };
-        if home == Home::Keep {
-            return Err(EngineError::Broken {
-                reason: "Berth cannot keep a home over a rebuild in a cluster: copy what you want to keep"
-                    .to_owned(),
-            });
-        }
         // Beside the old one: its machine has the room, or it is told before anything is done.
-        self.make_whole(vm, &anew, spec, Some(&instance.location)).await?;
+        let made = async {
+            self.make_instance(vm, &anew, spec, Some(&instance.location)).await?;
+            if home == Home::Keep {
+                self.take_home(vm, patience).await?;
+            }
+            self.mark_whole(vm, &anew).await
+        };
+        if let Err(error) = made.await {
+            if let Err(error) = self.delete(&anew).await {
+                tracing::warn!(%vm, %error, "what was to be its new disk is not deleted yet");
+            }
+            return Err(error);
+        }
         self.delete(&name).await?;
         self.put_in_place(&anew, &name).await?;
         self.notes.forget(vm);

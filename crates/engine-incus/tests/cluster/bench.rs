@@ -50,6 +50,11 @@ impl Cluster {
         assert!(script(&self.base, &self.name, words), "cluster.sh {words:?}");
     }
 
+    /// Has root do something in the guest of a VM.
+    pub(crate) fn inside(&self, vm: &VmId, script: &str) {
+        self.script(&["exec", &format!("berth-{vm}"), script]);
+    }
+
     /// The member that a VM is on.
     #[expect(clippy::disallowed_methods, reason = "the tests ask the cluster as others do")]
     pub(crate) fn member_of(&self, vm: &VmId) -> String {

@@ -4,6 +4,7 @@
 #   cluster.sh up N IMAGE     starts N members, makes a cluster of them, and imports the image as "berth"
 #   cluster.sh kill M         pulls the plug of a member: n1, n2, …
 #   cluster.sh start M        brings it back
+#   cluster.sh exec I SCRIPT  runs it in an instance
 #   cluster.sh cut M | heal M parts a member from the network, and back
 #   cluster.sh down           ends all of it
 # BASE is a folder for all of it, and NAME begins the names of the network namespaces.
@@ -140,6 +141,7 @@ member-init) member_init "$2" ;;
 up) up "$2" "$3" ;;
 kill) kill_member "$2" ;;
 start) start "$2" ;;
+exec) inside n2 incus exec "$2" -- sh -c "$3" ;;
 cut) ip -n "$hub" link set "p${2#n}" down ;;
 heal) ip -n "$hub" link set "p${2#n}" up ;;
 down) down ;;

@@ -26,6 +26,7 @@ const TESTS: &[(&str, Test)] = &[
     ("conformance", |cluster| run(suite::conforms(cluster))),
     ("through_the_api", |cluster| run(suite::through_the_api(cluster))),
     ("open_connections", |cluster| run(suite::open_connections(cluster))),
+    ("home_is_kept", |cluster| run(suite::home_is_kept(cluster))),
     ("interrupted", |cluster| run(suite::interrupted(cluster))),
     ("members", |cluster| run(members::members(cluster))),
 ];

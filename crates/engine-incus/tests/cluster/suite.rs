@@ -88,3 +88,24 @@ pub(crate) async fn interrupted(cluster: &Cluster) {
     within("remove", engine.remove(&vm)).await.expect("removed");
     assert_eq!(engine.list().await, Ok(vec![]));
 }
+
+/// A home goes along to a new disk, and nothing else does.
+pub(crate) async fn home_is_kept(cluster: &Cluster) {
+    let engine = cluster.engine(&MEMBERS, Reach::Network);
+    let vm = VmId::random();
+    within("create", engine.create(&vm, &spec())).await.expect("made");
+    within("start", engine.start(&vm, &spec(), &guest())).await.expect("started");
+    let inside = "set -e; cd /home/alice; umask 077; echo kept >file; ln file second; setfattr -n user.x -v y file 2>/dev/null || true; \
+                  chown -R 1000:1000 .; head -c 20000000 /dev/urandom >large; sha256sum large >sum; echo gone >/etc/gone";
+    cluster.inside(&vm, inside);
+    within("sleep", engine.sleep(&vm)).await.expect("it sleeps");
+    let (spec, guest) = (spec(), guest());
+    let rebuilt = engine.rebuild(&vm, &spec, &guest, Home::Keep, PATIENCE);
+    within("rebuild", rebuilt).await.expect("it is made anew");
+    assert_eq!(engine.observe(&vm).await, Ok(Observed::Off { ended: None }), "as one that was just made");
+    within("start", engine.start(&vm, &spec, &guest)).await.expect("it starts");
+    let inside = "set -e; cd /home/alice; sha256sum -c sum; [ ! -e /etc/gone ]; \
+                  [ \"$(stat -c '%u %a %h' file)\" = '1000 600 2' ]; [ \"$(cat second)\" = kept ]";
+    cluster.inside(&vm, inside);
+    within("remove", engine.remove(&vm)).await.expect("removed");
+}

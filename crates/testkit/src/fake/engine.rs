@@ -266,6 +266,9 @@ impl Engine for FakeEngine {
     async fn changed(&self, vm: &VmId, known: &Observed) -> Result<Observed, EngineError> {
         let mut changes = self.shared.changes.subscribe();
         loop {
+            if let Some(error) = self.table().failures.get(&Verb::Observe) {
+                return Err(error.clone());
+            }
             let observed = self.observed(vm);
             if observed != *known {
                 return Ok(observed);
