@@ -129,6 +129,9 @@ pub(crate) struct Surroundings {
 }
 
 /// One connection's callbacks. russh drops it when the connection is over, in whatever way.
+///
+/// russh's task has room for the largest of them for as long as the connection lives, so what asks the store or a VM is in a
+/// box of its own.
 pub(crate) struct Handler {
     around: Surroundings,
     door: Door,
@@ -217,7 +220,7 @@ impl Handler {
 
     /// Does what russh waits for, no longer than the connection lives.
     async fn while_connected<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.around.over.run_until_cancelled(work).await
+        self.around.over.run_until_cancelled(Box::pin(work)).await
     }
 }
 
@@ -238,13 +241,13 @@ impl russh::server::Handler for Handler {
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
         self.around.hand.end_turn();
-        Ok(self.door.offered(offer.public_key, offer.algorithm).await)
+        Ok(Box::pin(self.door.offered(offer.public_key, offer.algorithm)).await)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
         self.around.hand.end_turn();
         user.clone_into(&mut self.user);
-        Ok(self.door.proven(key.public_key, key.algorithm).await)
+        Ok(Box::pin(self.door.proven(key.public_key, key.algorithm)).await)
     }
 
     async fn auth_openssh_certificate(
@@ -254,7 +257,7 @@ impl russh::server::Handler for Handler {
     ) -> Result<Auth, Error> {
         self.around.hand.end_turn();
         user.clone_into(&mut self.user);
-        Ok(self.door.certificate(certificate).await)
+        Ok(Box::pin(self.door.certificate(certificate)).await)
     }
 
     async fn auth_keyboard_interactive<'a>(
