@@ -66,6 +66,8 @@ impl IncusError {
             || has("i/o timeout")
             || has("Failed to fetch http")
             || has("server misbehaving")
+            || has("Missing event connection with target")
+            || has("unexpected EOF")
             || has("Member is down")
             || has("is currently offline")
             || has("Cluster member is offline")
@@ -134,6 +136,7 @@ mod tests {
             ),
             IncusError::Away
         );
+        assert_eq!(told("Missing event connection with target cluster member"), IncusError::Away);
         assert_eq!(told("Server isn't ready yet"), IncusError::NotReady);
         assert_eq!(
             told("The instance is already stopped"),

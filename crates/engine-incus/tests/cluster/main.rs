@@ -29,6 +29,7 @@ const TESTS: &[(&str, Test)] = &[
     ("home_is_kept", |cluster| run(suite::home_is_kept(cluster))),
     ("interrupted", |cluster| run(suite::interrupted(cluster))),
     ("members", |cluster| run(members::members(cluster))),
+    ("half_way", |cluster| run(members::half_way(cluster))),
 ];
 
 fn main() -> ExitCode {

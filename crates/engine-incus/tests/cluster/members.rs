@@ -96,3 +96,47 @@ async fn the_one_that_is_asked(cluster: &Cluster, engine: &IncusEngine, vms: &[V
     cluster.script(&["start", "n2"]);
     until("the member is back", async || engine.observe(&vms[1]).await.is_ok()).await;
 }
+
+/// The plug of a member is pulled while a VM of it is made, starts, or falls asleep. Nothing is there twice or forgotten, and
+/// the same verb goes on from there.
+pub(crate) async fn half_way(cluster: &Cluster) {
+    let engine = cluster.engine(&["n2", "n1", "n3"], Reach::Network);
+    let vm = one_on(cluster, &engine, "n3").await;
+    for (what, moment) in [("start", 400), ("sleep", 50)] {
+        if what == "sleep" {
+            within("start", engine.start(&vm, &spec(), &guest())).await.expect("started");
+        }
+        let pull = async {
+            sleep(Duration::from_millis(moment)).await;
+            cluster.script(&["kill", "n3"]);
+        };
+        let (spec, guest) = (spec(), guest());
+        let verb = async {
+            match what {
+                "start" => engine.start(&vm, &spec, &guest).await,
+                _ => engine.sleep(&vm).await,
+            }
+        };
+        let (ended, ()) = tokio::join!(within(what, verb), pull);
+        println!("a {what} whose machine goes down after {moment} ms: {ended:?}");
+        cluster.script(&["start", "n3"]);
+        until("the member is back", async || engine.observe(&vm).await.is_ok()).await;
+        assert!(matches!(engine.observe(&vm).await, Ok(Observed::Off { .. })), "nothing of it runs");
+        assert_eq!(engine.list().await, Ok(vec![vm]), "it is there once");
+    }
+    within("start", engine.start(&vm, &spec(), &guest())).await.expect("it starts as ever");
+    drop(within("dial", engine.dial(&vm, 22)).await.expect("and answers"));
+    within("remove", engine.remove(&vm)).await.expect("removed");
+}
+
+async fn one_on(cluster: &Cluster, engine: &IncusEngine, member: &str) -> VmId {
+    for _ in 0..9 {
+        let vm = VmId::random();
+        within("create", engine.create(&vm, &spec())).await.expect("made");
+        if cluster.member_of(&vm) == member {
+            return vm;
+        }
+        within("remove", engine.remove(&vm)).await.expect("removed");
+    }
+    panic!("the cluster places nothing on {member}")
+}
