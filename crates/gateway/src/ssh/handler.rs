@@ -219,8 +219,9 @@ impl Handler {
     }
 
     /// Does what russh waits for, no longer than the connection lives.
-    async fn while_connected<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.around.over.run_until_cancelled(Box::pin(work)).await
+    fn while_connected<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        // Here, so that who waits has no room for it.
+        self.around.over.run_until_cancelled(Box::pin(work))
     }
 }
 
