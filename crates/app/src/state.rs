@@ -8,6 +8,7 @@
 //!   <state>/known_hosts   the host keys of the gateway and the VMs, for everybody to read
 //!   <state>/recordings    what was recorded of sessions
 //!   <state>/copy-*.db     a copy of the database that a backup is made of, for a moment
+//!   <state>/.restoring-*  a backup that is being unpacked
 //!   <state>/images, vms, run, accel.json   the engine's
 //! ```
 //!
@@ -25,6 +26,9 @@ use std::{
 
 use berth_model::VmId;
 use rustix::fs::{FlockOperation, flock};
+
+/// What the name of a folder begins with in which a backup is unpacked.
+pub(crate) const RESTORING: &str = ".restoring-";
 
 /// Where things are in a state folder. Makes nothing.
 #[derive(Debug, Clone)]
@@ -74,6 +78,16 @@ impl StateDir {
             if name.starts_with("copy-") && name.ends_with(".db") {
                 // One that stays is a waste of room and nothing worse.
                 let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Deletes what restores that were cut short have left. For who holds the lock.
+    pub(crate) fn forget_restores(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(RESTORING) {
+                // One that stays is a waste of room and nothing worse.
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
     }

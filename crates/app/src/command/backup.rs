@@ -18,7 +18,7 @@ use crate::{
     cli::{BackUpDiskArgs, BackupArgs, RestoreArgs, RestoreDiskArgs},
     config::Size,
     output::moment,
-    state::StateDir,
+    state::{RESTORING, StateDir},
 };
 
 /// What SQLite may have left beside a database that was moved away, and would take for a part of another one.
@@ -30,10 +30,14 @@ pub(crate) fn back_up(context: &Context<'_>, args: &BackupArgs) -> Result<(), Fa
     let Answer::DatabaseCopied { path, config } = context.ask(&Request::Backup {})? else {
         return Err(misfit());
     };
-    let made = write(args, &state, &path, config.as_deref());
+    let mut left_out = vec![];
+    let made = write(args, &state, &path, config.as_deref(), &mut left_out);
     // Whether it is there is the server's affair at its next start, too.
     let _ = fs::remove_file(&path);
     let manifest = made.map_err(|error| unwritten(&args.file, &error))?;
+    for file in left_out {
+        context.output.note(&format!("{} is left out: it is no file of Berth's.", file.display()));
+    }
     let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
     let text = format!(
         "{} has all but the VMs' disks: {} files, {}. Whoever has it has this Berth's keys: keep it as you would those.",
@@ -64,8 +68,15 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// It appears when it is whole and on stable storage, and replaces nothing.
-fn write(args: &BackupArgs, state: &Path, database: &Path, config: Option<&Path>) -> io::Result<Manifest> {
+/// It appears when it is whole and on stable storage, and replaces nothing. What somebody else has put into the folders is left
+/// out.
+fn write(
+    args: &BackupArgs,
+    state: &Path,
+    database: &Path,
+    config: Option<&Path>,
+    left_out: &mut Vec<PathBuf>,
+) -> io::Result<Manifest> {
     let folder = folder_of(&args.file);
     let file = tempfile::Builder::new().prefix(".berth-backup-").tempfile_in(folder)?;
     let mut writer = Writer::new(BufWriter::new(&file), OffsetDateTime::now_utc());
@@ -89,7 +100,11 @@ fn write(args: &BackupArgs, state: &Path, database: &Path, config: Option<&Path>
             match writer.add(&format!("{folder}/{name}"), &path) {
                 // One that makes room for newer ones, or for its successor.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                added => drop(added?),
+                Ok(true) => {}
+                // Hidden ones are in the making.
+                Ok(false) if name.starts_with('.') => {}
+                Ok(false) => left_out.push(path),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -123,11 +138,12 @@ pub(crate) fn restore(context: &Context<'_>, args: &RestoreArgs) -> Result<(), F
     state.make().map_err(in_use)?;
     let _lock = state.lock().map_err(in_use)?;
     must_be_new(&dir)?;
+    state.forget_restores();
     let failed = |error: io::Error| {
         let message = format!("The backup cannot be restored into {}: {error}.", dir.display());
         Failure::new(FailureKind::Unavailable, message)
     };
-    let place = tempfile::Builder::new().prefix(".restoring-").tempdir_in(&dir).map_err(failed)?;
+    let place = tempfile::Builder::new().prefix(RESTORING).tempdir_in(&dir).map_err(failed)?;
     let manifest = unpack(io::BufReader::new(archive), place.path())
         .map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))?;
     belong_to_the_owner_of(&dir, place.path()).map_err(failed)?;

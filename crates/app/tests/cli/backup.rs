@@ -43,7 +43,14 @@ fn a_restored_server_is_the_one_that_was_backed_up() {
     let vm = world.run("admin vm add alice").ok();
     fs::create_dir_all(world.state().join("certificates")).unwrap();
     fs::write(world.state().join("certificates/koding.com.pem"), "a certificate").unwrap();
-    let told = world.run("admin backup berth.tar").ok();
+    fs::write(world.state().join("certificates/a note"), "of the operator's").unwrap();
+    let made = world.run("admin backup berth.tar");
+    assert!(
+        made.stderr.contains("certificates/a note is left out: it is no file of Berth's."),
+        "{}",
+        made.stderr
+    );
+    let told = made.ok();
     assert!(told.contains("keep it as you would those"), "{told}");
     let mode = fs::metadata(world.path("berth.tar")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -88,6 +95,8 @@ fn a_restored_server_is_the_one_that_was_backed_up() {
 fn what_is_no_backup_leaves_nothing_behind() {
     let world = World::new();
     world.write("rubbish", "this is no backup");
+    // As of one that was killed.
+    fs::create_dir_all(world.state().join(".restoring-abc/recordings")).unwrap();
     assert!(world.run("restore rubbish").refused().contains("Nothing was restored"));
     let left: Vec<_> =
         fs::read_dir(world.state()).unwrap().flatten().map(|entry| entry.file_name()).collect();
