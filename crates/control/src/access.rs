@@ -69,6 +69,7 @@ impl Control {
             }
             Ok(port) if port_is_open(port) => {
                 let (account, by) = (login.account.clone(), (Way::Ssh, login.from));
+                self.shared.note(&(found.vm.clone(), account.clone()), found.way_in());
                 let entry = found.entry(account, port, by, revocation, self.settings.clock);
                 let (key, certificate) = (Some(login.fingerprint), login.certificate.clone());
                 Ok(Entry { key, certificate, permits: login.permits, ..entry })
@@ -110,7 +111,7 @@ impl Control {
         account: &AccountName,
     ) -> Result<Option<WayIn>, StoreError> {
         let open = self.enterable(account).await?;
-        Ok(open.into_iter().find(|open| open.vm == *vm).map(|open| (open.id, open.shared, open.sudo)))
+        Ok(open.into_iter().find(|open| open.vm == *vm).map(|open| open.way_in()))
     }
 }
 
@@ -129,6 +130,10 @@ struct Enterable {
 pub(crate) type WayIn = (VmId, Option<Option<OffsetDateTime>>, bool);
 
 impl Enterable {
+    fn way_in(&self) -> WayIn {
+        (self.id, self.shared, self.sudo)
+    }
+
     /// Lets `account` in, of whom no more is known than that they may, and how and from where they come. A guest is in until
     /// the revocation.
     fn entry(
@@ -215,6 +220,7 @@ impl Control {
         let revocation = self.shared.of(&(vm.clone(), account.clone()));
         let open = self.enterable(account).await?;
         let found = open.into_iter().find(|open| open.vm == *vm).ok_or_else(missing)?;
+        self.shared.note(&(vm.clone(), account.clone()), found.way_in());
         Ok(found.entry(account.clone(), SSH, (Way::Web, from), revocation, self.settings.clock))
     }
 

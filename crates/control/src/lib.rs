@@ -168,7 +168,7 @@ pub struct Control {
     /// By which certificates members are in.
     certificates: Revocations<Arc<MemberCertificate>>,
     /// What guests have entered by, by VM and guest.
-    shared: Revocations<(VmName, AccountName)>,
+    shared: Revocations<(VmName, AccountName), access::WayIn>,
     web: Web,
     tasks: TaskTracker,
     closing: CancellationToken,

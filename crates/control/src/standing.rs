@@ -16,7 +16,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use berth_model::{AccountName, Fingerprint, VmId, VmName};
+use berth_model::{Fingerprint, VmId, VmName};
 use berth_store::{Changes, KeyId, PortRow};
 use tokio::{
     sync::{RwLockReadGuard, watch},
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{Control, access::WayIn, error::Error, lifecycle::State, supervisor::exchange_uses};
+use crate::{Control, error::Error, lifecycle::State, supervisor::exchange_uses};
 
 /// Which of two servers this is, or that there is only one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,7 +79,6 @@ const TELL_USES_EVERY: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct Grounds {
     keys: HashMap<Fingerprint, KeyId>,
-    shares: HashMap<(VmName, AccountName), WayIn>,
     ports: HashMap<VmId, Vec<PortRow>>,
 }
 
@@ -204,10 +203,10 @@ impl Control {
                 self.certificates.revoke(&certificate);
             }
         }
-        for key in self.shared.keys() {
-            match self.way_in(&key.0, &key.1).await? {
-                Some(way) if *grounds.shares.entry(key.clone()).or_insert(way) == way => {}
-                _ => self.shared.revoke(&key),
+        for (key, way) in self.shared.grounds() {
+            // Who is about to be let in may have been found before what has changed: they are to come again.
+            if way.is_none() || self.way_in(&key.0, &key.1).await? != way {
+                self.shared.revoke(&key);
             }
         }
         for hash in self.web.sessions.keys() {

@@ -51,16 +51,30 @@ async fn what_is_removed_by_the_new_one_ends_what_it_let_in_at_the_old_one_and_n
     timeout(SOON, bob.ended()).await.expect("he is out");
 }
 
-#[tokio::test]
-async fn a_share_that_is_taken_back_cuts_connections_of_the_old_one() {
-    let share = async |world: &World, bobs: &PublicKey| {
+/// alice's VM runs, and bob has accepted to share it.
+fn shared(terms: ShareTerms) -> impl AsyncFn(&World, &PublicKey) {
+    async move |world: &World, bobs: &PublicKey| {
         world.control.start_vm(&vm(ALICES), no_progress()).await.unwrap();
         let host = world.control.acting(Actor::host());
-        host.share_vm(&vm(ALICES), &account("bob"), ShareTerms::default()).await.unwrap();
+        host.share_vm(&vm(ALICES), &account("bob"), terms).await.unwrap();
         let bob = world.log_in(bobs).await;
         world.control.acting(bob.actor()).accept_share(&vm(ALICES)).await.unwrap();
-    };
-    let two = Two::new(share).await;
+    }
+}
+
+#[tokio::test]
+async fn sudo_that_is_taken_back_cuts_connections_of_the_old_one() {
+    let two = Two::new(shared(ShareTerms { sudo: true, ..ShareTerms::default() })).await;
+    let guest = two.old.entry(&two.bobs, "vm-0.alice.kd.io").await;
+    two.old.greet(&guest).await;
+    let host = two.new.acting(Actor::host());
+    host.share_vm(&vm(ALICES), &account("bob"), ShareTerms::default()).await.unwrap();
+    timeout(SOON, guest.ended()).await.expect("what runs there may be root's");
+}
+
+#[tokio::test]
+async fn a_share_that_is_taken_back_cuts_connections_of_the_old_one() {
+    let two = Two::new(shared(ShareTerms::default())).await;
     let guest = two.old.entry(&two.bobs, "vm-0.alice.kd.io").await;
     let owner = two.old.entry(&two.alices, "vm-0.alice.kd.io").await;
     two.old.greet(&guest).await;
