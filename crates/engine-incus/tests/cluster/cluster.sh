@@ -129,6 +129,8 @@ down() {
         [ -d "$dir" ] || continue
         kill_member "$(basename "$dir")"
         ip netns del "$NAME-$(basename "$dir")" 2>/dev/null || true
+        # A pool of a member that was killed may hold its file's loop device for ever.
+        losetup -n -O NAME -j "$dir/lib/disks/default.img" | xargs -r losetup -d || true
     done
     [ ! -f hub.pid ] || kill "$(cat hub.pid)" 2>/dev/null || true
     ip netns del "$hub" 2>/dev/null || true
