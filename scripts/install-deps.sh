@@ -10,7 +10,7 @@ for purpose in "$@"; do
     run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
     build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
     fuzz) wanted+=" g++" ;;
-    test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
+    test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble postgresql procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
         incus="incus-base incus-client lxcfs attr btrfs-progs dnsmasq-base"
         # By their commands: they come from many places, and Debian's npm does not go with another one's nodejs.
         command -v node >/dev/null && command -v npm >/dev/null || wanted+=" nodejs npm"
@@ -91,6 +91,12 @@ install_incus() {
     [ -z "$ours" ] || root rm -f $policy
 }
 
+# The tests start a server of their own: none for the whole system is made and started by the package.
+install_postgresql_common() {
+    installed postgresql-common || apt install --no-install-recommends postgresql-common || return
+    root sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+}
+
 check_system() {
     case ${ID:-} in
     debian | ubuntu) command -v apt-get >/dev/null && return ;;
@@ -117,6 +123,7 @@ if [ -n "$(missing)" ] || wants_backports; then
     step "Reading the package lists" "$logs/apt-update.log" update
     if wants_backports; then step "Installing QEMU from backports" "$logs/apt-qemu.log" install_backports; fi
     packages=$(missing)
+    case " $packages " in *" postgresql "*) step "Preparing for PostgreSQL" "$logs/apt-postgresql.log" install_postgresql_common ;; esac
     if [ -n "$packages" ]; then
         # shellcheck disable=SC2086 # a list of words
         step "Installing ${packages% }" "$logs/apt-install.log" apt install --no-install-recommends $packages

@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod backup;
+mod database;
 mod host_ca;
 mod key;
 mod recording;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     },
     audit::AuditArgs,
     backup::{BackupArgs, RestoreArgs},
+    database::MigrateStoreArgs,
     host_ca::HostCaCommand,
     key::{AddKeyArgs, KeyCommand, RemoveKeyArgs},
     recording::RecordingCommand,
@@ -219,6 +221,8 @@ pub(crate) enum AdminCommand {
     Upgrade,
     /// Copy all that the server remembers but the VMs' disks into one file, while it runs
     Backup(BackupArgs),
+    /// Copy the database from SQLite to PostgreSQL or back, each row compared; no server may run with it
+    MigrateStore(MigrateStoreArgs),
     /// Show what happened, and who did it, the latest first
     Audit(AuditArgs),
 }
@@ -294,6 +298,8 @@ mod tests {
             "admin vm disk restore vm-0.alice x.qcow2 --yes",
             "admin upgrade --json",
             "admin backup berth.tar --no-recordings",
+            "admin migrate-store --to postgres://berth@db/berth --password-file /etc/berth/password --trial --json",
+            "admin migrate-store --from postgres://berth@db/berth --to /var/lib/berth/berth.db",
             "restore berth.tar --state /s --json",
         ] {
             let words = std::iter::once("berth").chain(line.split(' '));
@@ -319,6 +325,7 @@ mod tests {
             "admin account link",
             "admin account role alice king",
             "admin audit --last never",
+            "admin migrate-store",
             "bench vm --runs 0",
             "bench gateway --runs 0",
             "bench",

@@ -15,6 +15,7 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod check_config;
+pub(crate) mod database;
 pub(crate) mod host_ca;
 pub(crate) mod image;
 pub(crate) mod key;

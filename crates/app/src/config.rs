@@ -4,6 +4,7 @@
 //! that is not known is refused by its path, as is a value that means nothing. What can only be judged together is
 //! judged by [`Config::problems`]. docs/configuration.md describes every key, and a test keeps it in step.
 
+pub(crate) mod database;
 mod engine;
 mod host;
 mod http;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::StateDir;
 
 pub(crate) use self::{
+    database::Database,
     engine::Engine,
     host::Host,
     http::Http,
@@ -62,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     /// Where images are kept. Empty in a file that does not say: below the state folder.
     pub(crate) image_dir: PathBuf,
+    pub(crate) database: Database,
     pub(crate) ssh: Ssh,
     pub(crate) http: Http,
     pub(crate) engine: Engine,
@@ -83,6 +86,7 @@ impl Default for Config {
             team: "main".parse().expect("the default team's name is a name"),
             state_dir: PathBuf::new(),
             image_dir: PathBuf::new(),
+            database: Database::default(),
             ssh: Ssh::default(),
             http: Http::default(),
             engine: Engine::default(),
@@ -126,6 +130,7 @@ impl Config {
             let key = if error.to_string().starts_with("vm_domain") { "vm_domain" } else { "app_domain" };
             problems.push(Problem::new(key, error.to_string()));
         }
+        problems.extend(self.database.problems());
         problems.extend(self.ssh.problems());
         problems.extend(self.http.problems(&self.app_domain));
         problems.extend(self.engine.problems(&self.vm));

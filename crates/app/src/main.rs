@@ -41,8 +41,8 @@ use crate::{
         VmDiskCommand,
     },
     command::{
-        Context, account, audit, backup as copies, bench, check_config, host_ca, image, key, recording,
-        serve, share, team, upgrade, vm,
+        Context, account, audit, backup as copies, bench, check_config, database, host_ca, image, key,
+        recording, serve, share, team, upgrade, vm,
     },
     output::Output,
 };
@@ -126,6 +126,7 @@ fn admin(context: &Context<'_>, command: AdminCommand) -> Result<(), Failure> {
         AdminCommand::Team(command) => team::run(context, &command),
         AdminCommand::Upgrade => upgrade::run(context),
         AdminCommand::Backup(args) => copies::back_up(context, &args),
+        AdminCommand::MigrateStore(args) => database::migrate(context, &args),
         AdminCommand::Audit(args) => audit::audit(context, &args),
     }
 }

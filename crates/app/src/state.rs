@@ -70,6 +70,20 @@ impl StateDir {
         self.0.join(format!("copy-{}.db", VmId::random()))
     }
 
+    /// Which database the server that runs here, or that ran here last, works with.
+    pub(crate) fn database_in_use(&self) -> String {
+        let noted = fs::read_to_string(self.0.join("database")).unwrap_or_default();
+        // Servers that wrote no such file knew none but the one here.
+        if noted.is_empty() { self.database().display().to_string() } else { noted }
+    }
+
+    /// Notes which database the server that runs here works with.
+    pub(crate) fn note_database(&self, place: &str) -> io::Result<()> {
+        let path = self.0.join("database");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        file?.write_all(place.as_bytes())
+    }
+
     /// Deletes copies of the database that somebody asked for and never took away. For who holds the lock.
     pub(crate) fn forget_copies(&self) {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {

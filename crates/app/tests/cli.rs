@@ -7,6 +7,9 @@ mod admin;
 #[path = "cli/backup.rs"]
 mod backup;
 #[cfg(test)]
+#[path = "cli/database.rs"]
+mod database;
+#[cfg(test)]
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[cfg(test)]

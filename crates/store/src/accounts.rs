@@ -1,7 +1,6 @@
 //! Accounts and teams, and the namespace that they share.
 
 use berth_model::{AccountName, TeamName, VmName};
-use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -9,7 +8,9 @@ use crate::{
     audit::containing,
     convert::{number, optional_time, saturate, text, time, to_millis},
     ids::next_id,
-    keys, links, oidc, passkeys, sessions, shares, tokens, vms,
+    keys, links, oidc, passkeys, sessions, shares,
+    sql::{self, Builder, Tx},
+    tokens, vms,
 };
 
 /// A live account.
@@ -112,10 +113,10 @@ impl Store {
     ) -> Result<RemovedAccount, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, name).await?;
-        sqlx::query("UPDATE accounts SET removed_at = $2 WHERE name = $1")
+        sql::query("UPDATE accounts SET removed_at = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(to_millis(at))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         let keys = keys::remove_all(&mut tx, name).await?;
         let shared = shares::remove_all(&mut tx, name).await?;
@@ -125,7 +126,7 @@ impl Store {
         passkeys::remove_all(&mut tx, name).await?;
         oidc::remove_all(&mut tx, name).await?;
         links::remove_all(&mut tx, name).await?;
-        sqlx::query("DELETE FROM passwords WHERE account = $1").bind(name.as_str()).execute(&mut *tx).await?;
+        sql::query("DELETE FROM passwords WHERE account = $1").bind(name.as_str()).execute(&mut tx).await?;
         tx.commit().await?;
         Ok(RemovedAccount { keys, shared, vms, cookies_and_tokens })
     }
@@ -143,7 +144,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn accounts_page(&self, query: &AccountsQuery) -> Result<Vec<AccountRow>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = Builder::new(SELECT);
         if !query.text.is_empty() {
             sql.push(" AND name LIKE ").push_bind(containing(&query.text)).push(" ESCAPE '!'");
         }
@@ -156,7 +157,7 @@ impl Store {
             None => &mut sql,
         };
         sql.push(" ORDER BY name LIMIT ").push_bind(saturate(query.most));
-        let rows: Vec<Columns> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Columns> = sql.build().fetch_all(self.reader()).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
@@ -165,9 +166,9 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn account(&self, name: &AccountName) -> Result<Option<AccountRow>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = Builder::new(SELECT);
         sql.push(" AND name = ").push_bind(name.as_str());
-        let row: Option<Columns> = sql.build_query_as().fetch_optional(self.reader()).await?;
+        let row: Option<Columns> = sql.build().fetch_optional(self.reader()).await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -177,7 +178,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn count_accounts(&self) -> Result<usize, StoreError> {
         let count =
-            sqlx::query_scalar("SELECT COUNT(*) FROM accounts WHERE removed_at IS NULL AND name <> 'shared'");
+            sql::query_scalar("SELECT COUNT(*) FROM accounts WHERE removed_at IS NULL AND name <> 'shared'");
         number("number of accounts", count.fetch_one(self.reader()).await?)
     }
 
@@ -186,7 +187,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn account_exists(&self, name: &AccountName) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM accounts WHERE name = $1 AND removed_at IS NULL")
+        let found = sql::query("SELECT 1 FROM accounts WHERE name = $1 AND removed_at IS NULL")
             .bind(name.as_str())
             .fetch_optional(self.reader())
             .await?;
@@ -198,7 +199,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn name_is_taken(&self, name: &AccountName) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM names WHERE name = $1")
+        let found = sql::query("SELECT 1 FROM names WHERE name = $1")
             .bind(name.as_str())
             .fetch_optional(self.reader())
             .await?;
@@ -207,20 +208,20 @@ impl Store {
 
     pub(crate) async fn ensure_team(&self, name: &TeamName) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("INSERT INTO names (name, kind) VALUES ($1, 'team') ON CONFLICT (name) DO NOTHING")
+        sql::query("INSERT INTO names (name, kind) VALUES ($1, 'team') ON CONFLICT (name) DO NOTHING")
             .bind(name.as_str())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
-        let kind: String = sqlx::query_scalar("SELECT kind FROM names WHERE name = $1")
+        let kind: String = sql::query_scalar("SELECT kind FROM names WHERE name = $1")
             .bind(name.as_str())
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut tx)
             .await?;
         if kind != "team" {
             return Err(StoreError::TeamNameTaken { team: name.clone() });
         }
-        sqlx::query("INSERT INTO teams (name) VALUES ($1) ON CONFLICT (name) DO NOTHING")
+        sql::query("INSERT INTO teams (name) VALUES ($1) ON CONFLICT (name) DO NOTHING")
             .bind(name.as_str())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         Ok(tx.commit().await?)
     }
@@ -228,38 +229,35 @@ impl Store {
 
 /// Adds an account of that role, or the operator where it is the first one ever.
 pub(crate) async fn insert(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     name: &AccountName,
     role: Role,
     at: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let free =
-        sqlx::query("INSERT INTO names (name, kind) VALUES ($1, 'account') ON CONFLICT (name) DO NOTHING")
+        sql::query("INSERT INTO names (name, kind) VALUES ($1, 'account') ON CONFLICT (name) DO NOTHING")
             .bind(name.as_str())
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     if free.rows_affected() == 0 {
         return Err(StoreError::NameTaken { name: name.clone() });
     }
     let role = if next_id(tx, "accounts").await? == 1 { Role::Operator } else { role };
-    sqlx::query("INSERT INTO accounts (name, role, created_at) VALUES ($1, $2, $3)")
+    sql::query("INSERT INTO accounts (name, role, created_at) VALUES ($1, $2, $3)")
         .bind(name.as_str())
         .bind(role.as_str())
         .bind(to_millis(at))
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }
 
 /// Begins a change of what belongs to a live account: until the transaction ends, no other one begins.
-pub(crate) async fn lock_account(
-    tx: &mut Transaction<'static, Sqlite>,
-    name: &AccountName,
-) -> Result<(), StoreError> {
+pub(crate) async fn lock_account(tx: &mut Tx, name: &AccountName) -> Result<(), StoreError> {
     let locked =
-        sqlx::query("UPDATE accounts SET generation = generation + 1 WHERE name = $1 AND removed_at IS NULL")
+        sql::query("UPDATE accounts SET generation = generation + 1 WHERE name = $1 AND removed_at IS NULL")
             .bind(name.as_str())
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     match locked.rows_affected() {
         0 => Err(StoreError::NoSuchAccount { name: name.clone() }),

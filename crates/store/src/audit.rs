@@ -5,13 +5,13 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
-use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
     KeyId, Store, StoreError,
     convert::{duration, number, saturate, text, time, to_millis},
     ids::next_id,
+    sql::{self, Builder, Tx},
     words::words,
 };
 
@@ -349,7 +349,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM audit WHERE id > 0");
+        let mut sql = Builder::new("SELECT * FROM audit WHERE id > 0");
         if let Some(account) = &query.about {
             sql.push(" AND account = ").push_bind(account.as_str());
         }
@@ -376,7 +376,7 @@ impl Store {
             sql.push_bind(containing(text)).push(" ESCAPE '!'");
         }
         sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::try_from(AUDIT_PAGE).unwrap_or(i64::MAX));
-        let rows: Vec<Columns> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let rows: Vec<Columns> = sql.build().fetch_all(self.reader()).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 }
@@ -396,19 +396,11 @@ pub(crate) fn containing(text: &str) -> String {
 }
 
 /// Writes down what happened as part of a change.
-pub(crate) async fn append(
-    tx: &mut Transaction<'static, Sqlite>,
-    new: &NewAudit,
-    at: OffsetDateTime,
-) -> Result<(), StoreError> {
+pub(crate) async fn append(tx: &mut Tx, new: &NewAudit, at: OffsetDateTime) -> Result<(), StoreError> {
     append_entry(tx, &new.clone().into(), at).await
 }
 
-async fn append_entry(
-    tx: &mut Transaction<'static, Sqlite>,
-    entry: &AuditEntry,
-    at: OffsetDateTime,
-) -> Result<(), StoreError> {
+async fn append_entry(tx: &mut Tx, entry: &AuditEntry, at: OffsetDateTime) -> Result<(), StoreError> {
     let new = &entry.what;
     let (at, short) = (to_millis(at), |text: &str| text.chars().take(MAX_TEXT).collect::<String>());
     // A clock that was set back does not make an end come before its beginning.
@@ -420,43 +412,33 @@ async fn append_entry(
     let (subject, detail) = (short(&new.subject), short(&new.detail));
     let address = new.address.map(|address| address.to_string());
     if let Some(KeyId(key)) = entry.key {
-        sqlx::query("UPDATE keys SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
+        sql::query("UPDATE keys SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
             .bind(key)
             .bind(began)
             .bind(&address)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     if new.kind.is_counted() {
-        let counted = sqlx::query(
-            "UPDATE audit SET times = times + $10, last_at = $1, sent = sent + $11, received = received + $12,
-                 lasted_ms = lasted_ms + $13
-             WHERE id = (SELECT MAX(id) FROM audit
-                         WHERE kind = $2 AND address IS NOT DISTINCT FROM $3 AND account IS NOT DISTINCT FROM $4
-                           AND subject = $5 AND detail = $6 AND way = $7 AND actor IS NOT DISTINCT FROM $9)
-               AND at > $8 AND last_at <= $1",
-        )
-        .bind(at)
-        .bind(new.kind.as_str())
-        .bind(&address)
-        .bind(new.account.as_ref().map(AccountName::as_str))
-        .bind(&subject)
-        .bind(&detail)
-        .bind(new.way.as_str())
-        .bind(at.saturating_sub(millis(SAME_LINE)))
-        .bind(new.actor.as_ref().map(AccountName::as_str))
-        .bind(times)
-        .bind(sent)
-        .bind(received)
-        .bind(lasted)
-        .execute(&mut **tx)
-        .await?;
+        let mut sql = Builder::new("UPDATE audit SET times = times + ");
+        sql.push_bind(times).push(", last_at = ").push_bind(at);
+        sql.push(", sent = sent + ").push_bind(sent).push(", received = received + ").push_bind(received);
+        sql.push(", lasted_ms = lasted_ms + ").push_bind(lasted);
+        sql.push(" WHERE id = (SELECT MAX(id) FROM audit WHERE kind = ").push_bind(new.kind.as_str());
+        sql.push(" AND address").push_is(address.as_deref());
+        sql.push(" AND account").push_is(new.account.as_ref().map(AccountName::as_str));
+        sql.push(" AND actor").push_is(new.actor.as_ref().map(AccountName::as_str));
+        sql.push(" AND subject = ").push_bind(&subject).push(" AND detail = ").push_bind(&detail);
+        sql.push(" AND way = ").push_bind(new.way.as_str());
+        sql.push(") AND at > ").push_bind(at.saturating_sub(millis(SAME_LINE)));
+        sql.push(" AND last_at <= ").push_bind(at);
+        let counted = sql.statement().execute(&mut *tx).await?;
         if counted.rows_affected() > 0 {
             return Ok(());
         }
     }
     let id = next_id(tx, "audit").await?;
-    sqlx::query(
+    sql::query(
         "INSERT INTO audit (id, at, kind, account, actor, way, address, subject, detail, last_at, times, sent,
                             received, lasted_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -475,7 +457,7 @@ async fn append_entry(
     .bind(sent)
     .bind(received)
     .bind(lasted)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     if id % CLEAR_EVERY == 0 {
         clear_away(tx, at).await?;
@@ -483,12 +465,12 @@ async fn append_entry(
     Ok(())
 }
 
-async fn clear_away(tx: &mut Transaction<'static, Sqlite>, at: i64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM audit WHERE last_at < $1 OR (last_at < $2 AND kind = $3)")
+async fn clear_away(tx: &mut Tx, at: i64) -> Result<(), StoreError> {
+    sql::query("DELETE FROM audit WHERE last_at < $1 OR (last_at < $2 AND kind = $3)")
         .bind(at.saturating_sub(millis(KEPT)))
         .bind(at.saturating_sub(millis(KEPT_REFUSED)))
         .bind(AuditKind::LogInRefused.as_str())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }

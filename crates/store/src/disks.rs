@@ -7,7 +7,7 @@ use crate::{
     Limits, Store, StoreError,
     accounts::lock_account,
     convert::{number, saturate, to_millis},
-    limits,
+    limits, sql,
     words::words,
 };
 
@@ -37,20 +37,20 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, owner).await?;
-        let has: Option<i64> = sqlx::query_scalar(
+        let has: Option<i64> = sql::query_scalar(
             "SELECT disk FROM vms WHERE id = $1 AND owner = $2 AND removing_at IS NULL AND removed_at IS NULL",
         )
         .bind(id.to_string())
         .bind(owner.as_str())
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await?;
         let has: Option<u64> = has.map(|has| number("VM's disk", has)).transpose()?;
         let Some(more) = has.and_then(|has| disk.checked_sub(has)) else { return Ok(false) };
         limits::check_disk(&mut tx, owner, limits, more).await?;
-        sqlx::query("UPDATE vms SET disk = $2, generation = generation + 1 WHERE id = $1")
+        sql::query("UPDATE vms SET disk = $2, generation = generation + 1 WHERE id = $1")
             .bind(id.to_string())
             .bind(saturate(disk))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         tx.commit().await?;
         Ok(true)
@@ -63,13 +63,13 @@ impl Store {
     /// Only those of the database itself.
     pub async fn begin_rebuilding(&self, id: VmId, what: Rebuild) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let begun = sqlx::query(
+        let begun = sql::query(
             "UPDATE vms SET rebuilding = $2, generation = generation + 1
              WHERE id = $1 AND rebuilding IS NULL AND removing_at IS NULL AND removed_at IS NULL",
         )
         .bind(id.to_string())
         .bind(what.as_str())
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         tx.commit().await?;
         Ok(begun.rows_affected() > 0)
@@ -82,21 +82,21 @@ impl Store {
     /// Only those of the database itself.
     pub async fn end_rebuilding(&self, id: VmId, at: Option<OffsetDateTime>) -> Result<(), StoreError> {
         let end = match at {
-            Some(at) => sqlx::query(
+            Some(at) => sql::query(
                 "UPDATE vms SET rebuilding = NULL, rebuilt_at = $2, slept_at = NULL, slept_for = NULL,
                                 identification = NULL, generation = generation + 1
                  WHERE id = $1 AND rebuilding IS NOT NULL",
             )
             .bind(id.to_string())
             .bind(to_millis(at)),
-            None => sqlx::query(
+            None => sql::query(
                 "UPDATE vms SET rebuilding = NULL, generation = generation + 1
                  WHERE id = $1 AND rebuilding IS NOT NULL",
             )
             .bind(id.to_string()),
         };
         let mut tx = self.write().await?;
-        end.execute(&mut *tx).await?;
+        end.execute(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 }

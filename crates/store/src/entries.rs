@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::{
     Store, StoreError,
     convert::{optional_time, text, to_millis, vm_name},
+    sql,
 };
 
 /// A VM of an account's own, of those who are everybody, or one that is shared with it.
@@ -71,8 +72,9 @@ impl Store {
         everybody: &AccountName,
         at: OffsetDateTime,
     ) -> Result<Vec<EntryRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT id, owner, team, number, 0 AS shared, 0 AS sudo, NULL AS accepted_at, NULL AS ends_at,
+        let rows: Vec<Columns> = sql::query_as(
+            "SELECT id, owner, team, number, CAST(0 AS BIGINT) AS shared, CAST(0 AS BIGINT) AS sudo,
+                    CAST(NULL AS BIGINT) AS accepted_at, CAST(NULL AS BIGINT) AS ends_at,
                     CASE WHEN owner = $1 THEN 0 ELSE 2 END AS place
              FROM vms
              WHERE owner IN ($1, $2) AND removing_at IS NULL AND removed_at IS NULL

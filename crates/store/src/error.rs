@@ -103,19 +103,56 @@ pub enum StoreError {
     },
     /// A later version of the schema is in the file.
     #[error(
-        "The database {} was made by a newer Berth. Start that version, or put back the copy from before the \
-         upgrade.",
-        .path.display()
+        "The database {database} was made by a newer Berth. Start that version, or put back the copy from before the \
+         upgrade."
     )]
     Newer {
         /// The database.
-        path: PathBuf,
+        database: String,
     },
     /// A database, but not one of this program.
-    #[error("The database {} was not made by this version of Berth or an older one. Use another file.", .path.display())]
+    #[error(
+        "The database {database} was not made by this version of Berth or an older one. Use another one."
+    )]
     Foreign {
         /// The database.
-        path: PathBuf,
+        database: String,
+    },
+    /// The database on a server cannot be opened.
+    #[error("The database {database} cannot be opened: {error}.")]
+    Server {
+        /// The database.
+        database: String,
+        /// What the server said, or what is wrong on the way to it. It is told with the sentence, and not again as its source.
+        error: sqlx::Error,
+    },
+    /// The database on a server is none that this program can work with.
+    #[error("The database {database} cannot be used: {why}")]
+    Unfit {
+        /// The database.
+        database: String,
+        /// A sentence.
+        why: &'static str,
+    },
+    /// The database is from before this program, which has not been started with it.
+    #[error(
+        "The database {database} is not up to date. Start this version of Berth with it once, and try again."
+    )]
+    Older {
+        /// The database.
+        database: String,
+    },
+    /// There is something in the database already.
+    #[error("The database {database} is in use already. Give one with nothing in it.")]
+    NotEmpty {
+        /// The database.
+        database: String,
+    },
+    /// What was copied is not what it was.
+    #[error("The copy of the table {table} is not the same. Nothing was kept of it; please report this.")]
+    Differs {
+        /// The table.
+        table: &'static str,
     },
     /// The file cannot be read as a database.
     #[error(
@@ -137,6 +174,11 @@ pub enum StoreError {
     /// Others kept the database busy for longer than a caller should wait.
     #[error("The database is busy. Try again.")]
     Busy,
+    /// The database server is not there, or does not answer in time.
+    #[error(
+        "The database server does not answer. Try again in a moment; if it goes on, the operator has to look at it."
+    )]
+    Away(#[source] sqlx::Error),
     /// No room on the disk.
     #[error("The disk that the database is on is full. Make room and try again.")]
     DiskFull,

@@ -1,12 +1,12 @@
 //! The keys of the installation that sign certificates of hosts.
 
 use berth_model::Secret;
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
     Store, StoreError,
     convert::{time, to_millis},
+    sql::{self, Tx},
 };
 
 /// So many keys are trusted at once: the one that signs, and the one before or after it.
@@ -67,8 +67,8 @@ impl Store {
     /// Only those of the database itself.
     pub async fn use_host_ca(&self, id: i64) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("UPDATE host_cas SET signs = 0 WHERE signs = 1").execute(&mut *tx).await?;
-        let used = sqlx::query("UPDATE host_cas SET signs = 1 WHERE id = $1").bind(id).execute(&mut *tx);
+        sql::query("UPDATE host_cas SET signs = 0 WHERE signs = 1").execute(&mut tx).await?;
+        let used = sql::query("UPDATE host_cas SET signs = 1 WHERE id = $1").bind(id).execute(&mut tx);
         if used.await?.rows_affected() == 0 {
             return Ok(false);
         }
@@ -82,17 +82,17 @@ impl Store {
     /// Only those of the database itself.
     pub async fn remove_host_ca(&self, id: i64) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let removed = sqlx::query("DELETE FROM host_cas WHERE id = $1 AND signs = 0").bind(id);
-        let removed = removed.execute(&mut *tx).await?.rows_affected() > 0;
+        let removed = sql::query("DELETE FROM host_cas WHERE id = $1 AND signs = 0").bind(id);
+        let removed = removed.execute(&mut tx).await?.rows_affected() > 0;
         tx.commit().await?;
         Ok(removed)
     }
 }
 
-async fn rows(tx: &mut Transaction<'_, Sqlite>) -> Result<Vec<HostCaRow>, StoreError> {
+async fn rows(tx: &mut Tx) -> Result<Vec<HostCaRow>, StoreError> {
     let rows: Vec<(i64, String, i64, i64)> =
-        sqlx::query_as("SELECT id, private_key, signs, made_at FROM host_cas ORDER BY id")
-            .fetch_all(&mut **tx)
+        sql::query_as("SELECT id, private_key, signs, made_at FROM host_cas ORDER BY id")
+            .fetch_all(&mut *tx)
             .await?;
     let row = |(id, key, signs, made_at)| {
         let made_at = time("time of a host CA", made_at)?;
@@ -102,18 +102,18 @@ async fn rows(tx: &mut Transaction<'_, Sqlite>) -> Result<Vec<HostCaRow>, StoreE
 }
 
 async fn insert(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx,
     key: &Secret<String>,
     id: i64,
     signs: bool,
     made_at: OffsetDateTime,
 ) -> Result<HostCaRow, StoreError> {
-    sqlx::query("INSERT INTO host_cas (id, private_key, signs, made_at) VALUES ($1, $2, $3, $4)")
+    sql::query("INSERT INTO host_cas (id, private_key, signs, made_at) VALUES ($1, $2, $3, $4)")
         .bind(id)
         .bind(key.expose())
         .bind(i64::from(signs))
         .bind(to_millis(made_at))
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(HostCaRow { id, private_key: key.clone(), signs, made_at })
 }

@@ -3,7 +3,6 @@
 use std::{fmt, net::IpAddr};
 
 use berth_model::{AccountName, Fingerprint, KeyOptions, PublicKey};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     accounts::lock_account,
     convert::{optional_time, text, time, to_millis, unreadable},
     ids::next_id,
+    sql::{self, Tx},
 };
 
 /// So many keys an account may have.
@@ -121,7 +121,7 @@ impl Store {
         let mut tx = self.write().await?;
         lock_account(&mut tx, account).await?;
         let id = next_id(&mut tx, "keys").await?;
-        let added: Option<Columns> = sqlx::query_as(
+        let added: Option<Columns> = sql::query_as(
             "INSERT INTO keys (id, account, public_key, fingerprint, label, comment, options, added_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (fingerprint) DO NOTHING
@@ -135,7 +135,7 @@ impl Store {
         .bind(&new.comment)
         .bind(new.options.to_string())
         .bind(to_millis(at))
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await?;
         let Some(added) = added else { return Err(who_has(&mut tx, account, &new.key).await?) };
         refuse_too_many(&mut tx, account).await?;
@@ -148,7 +148,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn keys(&self, account: &AccountName) -> Result<Vec<KeyRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as("SELECT * FROM keys WHERE account = $1 ORDER BY id")
+        let rows: Vec<Columns> = sql::query_as("SELECT * FROM keys WHERE account = $1 ORDER BY id")
             .bind(account.as_str())
             .fetch_all(self.reader())
             .await?;
@@ -161,9 +161,9 @@ impl Store {
     /// Only those of the database itself.
     pub async fn remove_key(&self, id: KeyId) -> Result<Option<KeyRow>, StoreError> {
         let mut tx = self.write().await?;
-        let row: Option<Columns> = sqlx::query_as("DELETE FROM keys WHERE id = $1 RETURNING *")
+        let row: Option<Columns> = sql::query_as("DELETE FROM keys WHERE id = $1 RETURNING *")
             .bind(id.0)
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut tx)
             .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -175,10 +175,10 @@ impl Store {
     /// Only those of the database itself.
     pub async fn rename_key(&self, id: KeyId, label: &str) -> Result<Option<KeyRow>, StoreError> {
         let mut tx = self.write().await?;
-        let row: Option<Columns> = sqlx::query_as("UPDATE keys SET label = $2 WHERE id = $1 RETURNING *")
+        let row: Option<Columns> = sql::query_as("UPDATE keys SET label = $2 WHERE id = $1 RETURNING *")
             .bind(id.0)
             .bind(Some(label).filter(|label| !label.is_empty()))
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut tx)
             .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -190,7 +190,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn key_by_fingerprint(&self, fingerprint: &Fingerprint) -> Result<Option<KeyRow>, StoreError> {
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "SELECT keys.* FROM keys JOIN accounts ON accounts.name = keys.account
              WHERE fingerprint = $1 AND accounts.blocked_at IS NULL",
         )
@@ -202,27 +202,20 @@ impl Store {
 }
 
 /// Removes every key of an account, and gives them in the order in which they were added.
-pub(crate) async fn remove_all(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<Vec<KeyRow>, StoreError> {
-    let rows: Vec<Columns> = sqlx::query_as("DELETE FROM keys WHERE account = $1 RETURNING *")
+pub(crate) async fn remove_all(tx: &mut Tx, account: &AccountName) -> Result<Vec<KeyRow>, StoreError> {
+    let rows: Vec<Columns> = sql::query_as("DELETE FROM keys WHERE account = $1 RETURNING *")
         .bind(account.as_str())
-        .fetch_all(&mut **tx)
+        .fetch_all(&mut *tx)
         .await?;
     let mut keys: Vec<KeyRow> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     keys.sort_by_key(|key| key.id);
     Ok(keys)
 }
 
-async fn who_has(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-    key: &PublicKey,
-) -> Result<StoreError, StoreError> {
-    let holder: String = sqlx::query_scalar("SELECT account FROM keys WHERE fingerprint = $1")
+async fn who_has(tx: &mut Tx, account: &AccountName, key: &PublicKey) -> Result<StoreError, StoreError> {
+    let holder: String = sql::query_scalar("SELECT account FROM keys WHERE fingerprint = $1")
         .bind(key.fingerprint().to_string())
-        .fetch_one(&mut **tx)
+        .fetch_one(&mut *tx)
         .await?;
     Ok(match holder == account.as_str() {
         true => StoreError::SameAccountHasKey { account: account.clone() },
@@ -230,13 +223,10 @@ async fn who_has(
     })
 }
 
-async fn refuse_too_many(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<(), StoreError> {
-    let keys: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM keys WHERE account = $1")
+async fn refuse_too_many(tx: &mut Tx, account: &AccountName) -> Result<(), StoreError> {
+    let keys: i64 = sql::query_scalar("SELECT COUNT(*) FROM keys WHERE account = $1")
         .bind(account.as_str())
-        .fetch_one(&mut **tx)
+        .fetch_one(&mut *tx)
         .await?;
     match usize::try_from(keys) {
         Ok(0..=MAX_KEYS) => Ok(()),

@@ -2,11 +2,11 @@
 
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, Transaction};
 
 use crate::{
     NewVm, Store, StoreError,
     convert::{number, saturate},
+    sql::{self, Tx},
 };
 
 /// What all VMs of one account together may have.
@@ -84,7 +84,7 @@ impl Store {
     /// [`StoreError::NoSuchAccount`].
     pub async fn limits(&self, account: &AccountName) -> Result<OwnLimits, StoreError> {
         let row: Option<Columns> =
-            sqlx::query_as(OWN).bind(account.as_str()).fetch_optional(self.reader()).await?;
+            sql::query_as(OWN).bind(account.as_str()).fetch_optional(self.reader()).await?;
         row.ok_or_else(|| StoreError::NoSuchAccount { name: account.clone() })?.try_into()
     }
 
@@ -94,7 +94,7 @@ impl Store {
     /// [`StoreError::NoSuchAccount`].
     pub async fn set_limits(&self, account: &AccountName, limits: OwnLimits) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let changed = sqlx::query(
+        let changed = sql::query(
             "UPDATE accounts SET max_vms = $2, max_cpus = $3, max_memory = $4, max_disk = $5
              WHERE name = $1 AND removed_at IS NULL",
         )
@@ -103,7 +103,7 @@ impl Store {
         .bind(limits.cpus.map(i64::from))
         .bind(limits.memory.map(saturate))
         .bind(limits.disk.map(saturate))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         match changed.rows_affected() {
             0 => Err(StoreError::NoSuchAccount { name: account.clone() }),
@@ -122,7 +122,7 @@ struct Sums {
 
 /// Refuses a VM with which its account, which is locked, would have more than it may. A VM that is being removed counts
 /// until it is gone.
-pub(crate) async fn check(tx: &mut Transaction<'static, Sqlite>, new: &NewVm) -> Result<(), StoreError> {
+pub(crate) async fn check(tx: &mut Tx, new: &NewVm) -> Result<(), StoreError> {
     let (has, limits) = has_and_may(tx, &new.owner, new.limits).await?;
     let over = |what, has, more, limit| over(&new.owner, what, has, more, limit);
     over(Limit::Vms, has.vms, 1, limits.vms.into())?;
@@ -134,7 +134,7 @@ pub(crate) async fn check(tx: &mut Transaction<'static, Sqlite>, new: &NewVm) ->
 /// Refuses so much more disk, if its account, which is locked, would have more than it may. `all` holds where the operator
 /// has set nothing for it alone.
 pub(crate) async fn check_disk(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     owner: &AccountName,
     all: Limits,
     more: u64,
@@ -152,19 +152,15 @@ fn over(owner: &AccountName, what: Limit, has: i64, more: u64, limit: u64) -> Re
     }
 }
 
-async fn has_and_may(
-    tx: &mut Transaction<'static, Sqlite>,
-    owner: &AccountName,
-    all: Limits,
-) -> Result<(Sums, Limits), StoreError> {
-    let own: Columns = sqlx::query_as(OWN).bind(owner.as_str()).fetch_one(&mut **tx).await?;
-    let has: Sums = sqlx::query_as(
+async fn has_and_may(tx: &mut Tx, owner: &AccountName, all: Limits) -> Result<(Sums, Limits), StoreError> {
+    let own: Columns = sql::query_as(OWN).bind(owner.as_str()).fetch_one(&mut *tx).await?;
+    let has: Sums = sql::query_as(
         "SELECT COUNT(*) AS vms, CAST(COALESCE(SUM(cpus), 0) AS BIGINT) AS cpus,
                 CAST(COALESCE(SUM(memory), 0) AS BIGINT) AS memory, CAST(COALESCE(SUM(disk), 0) AS BIGINT) AS disk
          FROM vms WHERE owner = $1 AND removed_at IS NULL",
     )
     .bind(owner.as_str())
-    .fetch_one(&mut **tx)
+    .fetch_one(&mut *tx)
     .await?;
     Ok((has, OwnLimits::try_from(own)?.or(all)))
 }

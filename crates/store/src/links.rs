@@ -6,7 +6,6 @@ use std::{fmt, str::FromStr};
 
 use berth_model::{AccountName, Secret};
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     passwords,
     roles::lock_unblocked,
     sessions,
+    sql::{self, Tx},
     words::Unknown,
 };
 
@@ -141,7 +141,7 @@ impl Store {
     /// [`StoreError::TooManyInvitations`].
     pub async fn add_link(&self, new: &NewLink, at: OffsetDateTime) -> Result<LinkRow, StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM links WHERE expires_at <= $1").bind(to_millis(at)).execute(&mut *tx).await?;
+        sql::query("DELETE FROM links WHERE expires_at <= $1").bind(to_millis(at)).execute(&mut tx).await?;
         // Always in the same order, so that two who wait for each other's row do not wait for ever.
         let mut locked: Vec<_> =
             [account_of(&new.purpose), new.made_by.as_ref()].into_iter().flatten().collect();
@@ -163,7 +163,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn link(&self, token: SecretHash, at: OffsetDateTime) -> Result<Option<LinkRow>, StoreError> {
         let row: Option<Columns> =
-            sqlx::query_as("SELECT * FROM links WHERE token_hash = $1 AND expires_at > $2")
+            sql::query_as("SELECT * FROM links WHERE token_hash = $1 AND expires_at > $2")
                 .bind(token.to_string())
                 .bind(to_millis(at))
                 .fetch_optional(self.reader())
@@ -176,7 +176,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn invitations(&self, at: OffsetDateTime) -> Result<Vec<LinkRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT * FROM links WHERE purpose = 'invitation' AND expires_at > $1 ORDER BY id DESC",
         )
         .bind(to_millis(at))
@@ -192,9 +192,9 @@ impl Store {
     pub async fn remove_invitation(&self, id: LinkId) -> Result<Option<LinkRow>, StoreError> {
         let mut tx = self.write().await?;
         let row: Option<Columns> =
-            sqlx::query_as("DELETE FROM links WHERE id = $1 AND purpose = 'invitation' RETURNING *")
+            sql::query_as("DELETE FROM links WHERE id = $1 AND purpose = 'invitation' RETURNING *")
                 .bind(id.0)
-                .fetch_optional(&mut *tx)
+                .fetch_optional(&mut tx)
                 .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -294,17 +294,17 @@ fn word(purpose: &LinkPurpose) -> &'static str {
 }
 
 /// Of an account's links the oldest give way; invitations are somebody's only way in, and are not taken back by another.
-async fn make_room(tx: &mut Transaction<'static, Sqlite>, purpose: &LinkPurpose) -> Result<(), StoreError> {
+async fn make_room(tx: &mut Tx, purpose: &LinkPurpose) -> Result<(), StoreError> {
     let Some(account) = account_of(purpose) else {
-        let open: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM links WHERE purpose = 'invitation'")
-            .fetch_one(&mut **tx)
+        let open: i64 = sql::query_scalar("SELECT COUNT(*) FROM links WHERE purpose = 'invitation'")
+            .fetch_one(&mut *tx)
             .await?;
         return match usize::try_from(open) {
             Ok(open) if open < MAX_INVITATIONS => Ok(()),
             _ => Err(StoreError::TooManyInvitations),
         };
     };
-    sqlx::query(
+    sql::query(
         "DELETE FROM links
          WHERE account = $1 AND purpose = $2
            AND id NOT IN (SELECT id FROM links WHERE account = $1 AND purpose = $2 ORDER BY id DESC LIMIT $3)",
@@ -312,23 +312,18 @@ async fn make_room(tx: &mut Transaction<'static, Sqlite>, purpose: &LinkPurpose)
     .bind(account.as_str())
     .bind(word(purpose))
     .bind(i64::try_from(MAX_LINKS - 1).unwrap_or(i64::MAX))
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(())
 }
 
-async fn insert(
-    tx: &mut Transaction<'static, Sqlite>,
-    id: i64,
-    new: &NewLink,
-    at: OffsetDateTime,
-) -> Result<Columns, StoreError> {
+async fn insert(tx: &mut Tx, id: i64, new: &NewLink, at: OffsetDateTime) -> Result<Columns, StoreError> {
     let invitation = match &new.purpose {
         LinkPurpose::Invitation(invitation) => Some(invitation),
         LinkPurpose::LogIn(_) | LinkPurpose::Reset(_) => None,
     };
     let note = invitation.map(|invitation| invitation.note.chars().take(MAX_NOTE).collect::<String>());
-    Ok(sqlx::query_as(
+    Ok(sql::query_as(
         "INSERT INTO links (id, token_hash, purpose, account, preset_name, role, note, made_by, made_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          RETURNING *",
@@ -343,33 +338,26 @@ async fn insert(
     .bind(new.made_by.as_ref().map(AccountName::as_str))
     .bind(to_millis(at))
     .bind(to_millis(new.expires_at))
-    .fetch_one(&mut **tx)
+    .fetch_one(&mut *tx)
     .await?)
 }
 
 /// Removes a link and gives it. Of two who take it at once one gets it: the other finds no row.
-async fn take(
-    tx: &mut Transaction<'static, Sqlite>,
-    token: SecretHash,
-    at: OffsetDateTime,
-) -> Result<Option<LinkRow>, StoreError> {
+async fn take(tx: &mut Tx, token: SecretHash, at: OffsetDateTime) -> Result<Option<LinkRow>, StoreError> {
     let row: Option<Columns> =
-        sqlx::query_as("DELETE FROM links WHERE token_hash = $1 AND expires_at > $2 RETURNING *")
+        sql::query_as("DELETE FROM links WHERE token_hash = $1 AND expires_at > $2 RETURNING *")
             .bind(token.to_string())
             .bind(to_millis(at))
-            .fetch_optional(&mut **tx)
+            .fetch_optional(&mut *tx)
             .await?;
     row.map(TryInto::try_into).transpose()
 }
 
 /// Ends the links of an account, and those that it made.
-pub(crate) async fn remove_all(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM links WHERE account = $1 OR made_by = $1")
+pub(crate) async fn remove_all(tx: &mut Tx, account: &AccountName) -> Result<(), StoreError> {
+    sql::query("DELETE FROM links WHERE account = $1 OR made_by = $1")
         .bind(account.as_str())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }

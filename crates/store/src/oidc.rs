@@ -4,7 +4,6 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     ids::next_id,
     roles::lock_unblocked,
     sessions,
+    sql::{self, Tx},
 };
 
 /// So many accounts elsewhere an account has.
@@ -107,15 +107,15 @@ impl Store {
     ) -> Result<Option<OidcRow>, StoreError> {
         let mut tx = self.write().await?;
         lock_unblocked(&mut tx, account).await?;
-        let has: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM oidc_identities WHERE account = $1")
+        let has: i64 = sql::query_scalar("SELECT COUNT(*) FROM oidc_identities WHERE account = $1")
             .bind(account.as_str())
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut tx)
             .await?;
         if usize::try_from(has).unwrap_or(usize::MAX) >= MAX_OIDC_IDENTITIES {
             return Err(StoreError::TooManyOidcIdentities { account: account.clone() });
         }
         let id = next_id(&mut tx, "oidc_identities").await?;
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "INSERT INTO oidc_identities (id, account, issuer, subject, label, added_at)
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (issuer, subject) DO NOTHING
@@ -127,7 +127,7 @@ impl Store {
         .bind(&identity.subject)
         .bind(identity.label.chars().take(MAX_LABEL).collect::<String>())
         .bind(to_millis(at))
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -139,7 +139,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn oidc_identities(&self, account: &AccountName) -> Result<Vec<OidcRow>, StoreError> {
         let rows: Vec<Columns> =
-            sqlx::query_as("SELECT * FROM oidc_identities WHERE account = $1 ORDER BY id")
+            sql::query_as("SELECT * FROM oidc_identities WHERE account = $1 ORDER BY id")
                 .bind(account.as_str())
                 .fetch_all(self.reader())
                 .await?;
@@ -178,10 +178,10 @@ impl Store {
     ) -> Result<Option<OidcRow>, StoreError> {
         let mut tx = self.write().await?;
         let row: Option<Columns> =
-            sqlx::query_as("DELETE FROM oidc_identities WHERE id = $1 AND account = $2 RETURNING *")
+            sql::query_as("DELETE FROM oidc_identities WHERE id = $1 AND account = $2 RETURNING *")
                 .bind(id.0)
                 .bind(account.as_str())
-                .fetch_optional(&mut *tx)
+                .fetch_optional(&mut tx)
                 .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -189,12 +189,12 @@ impl Store {
 }
 
 async fn touch(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     identity: &OidcIdentity,
     from: IpAddr,
     at: OffsetDateTime,
 ) -> Result<Option<AccountName>, StoreError> {
-    let account: Option<String> = sqlx::query_scalar(
+    let account: Option<String> = sql::query_scalar(
         "UPDATE oidc_identities SET last_used_at = $3, last_used_from = $4
          WHERE issuer = $1 AND subject = $2
          RETURNING account",
@@ -203,19 +203,16 @@ async fn touch(
     .bind(&identity.subject)
     .bind(to_millis(at))
     .bind(from.to_string())
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     account.map(|account| text("identity's account", &account)).transpose()
 }
 
 /// Takes all accounts elsewhere from an account.
-pub(crate) async fn remove_all(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM oidc_identities WHERE account = $1")
+pub(crate) async fn remove_all(tx: &mut Tx, account: &AccountName) -> Result<(), StoreError> {
+    sql::query("DELETE FROM oidc_identities WHERE account = $1")
         .bind(account.as_str())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     ids::next_id,
     roles::lock_unblocked,
     sessions,
+    sql::{self, Tx},
 };
 
 /// So many passkeys an account has.
@@ -134,15 +134,15 @@ impl Store {
     ) -> Result<Option<PasskeyRow>, StoreError> {
         let mut tx = self.write().await?;
         lock_unblocked(&mut tx, account).await?;
-        let has: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM passkeys WHERE account = $1")
+        let has: i64 = sql::query_scalar("SELECT COUNT(*) FROM passkeys WHERE account = $1")
             .bind(account.as_str())
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut tx)
             .await?;
         if usize::try_from(has).unwrap_or(usize::MAX) >= MAX_PASSKEYS {
             return Err(StoreError::TooManyPasskeys { account: account.clone() });
         }
         let id = next_id(&mut tx, "passkeys").await?;
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "INSERT INTO passkeys (id, account, label, credential, user_handle, algorithm, public_key, sign_count, added_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (credential) DO NOTHING
@@ -157,7 +157,7 @@ impl Store {
         .bind(&new.public_key)
         .bind(i64::from(new.sign_count))
         .bind(to_millis(at))
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -168,7 +168,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn passkey(&self, credential: &str) -> Result<Option<PasskeyRow>, StoreError> {
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "SELECT passkeys.* FROM passkeys JOIN accounts ON accounts.name = passkeys.account
              WHERE credential = $1 AND accounts.removed_at IS NULL AND accounts.blocked_at IS NULL",
         )
@@ -183,7 +183,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn passkeys(&self, account: &AccountName) -> Result<Vec<PasskeyRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as("SELECT * FROM passkeys WHERE account = $1 ORDER BY id")
+        let rows: Vec<Columns> = sql::query_as("SELECT * FROM passkeys WHERE account = $1 ORDER BY id")
             .bind(account.as_str())
             .fetch_all(self.reader())
             .await?;
@@ -242,11 +242,11 @@ impl Store {
         label: &str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let renamed = sqlx::query("UPDATE passkeys SET label = $3 WHERE id = $1 AND account = $2")
+        let renamed = sql::query("UPDATE passkeys SET label = $3 WHERE id = $1 AND account = $2")
             .bind(id.0)
             .bind(account.as_str())
             .bind(label)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         tx.commit().await?;
         Ok(renamed.rows_affected() > 0)
@@ -263,10 +263,10 @@ impl Store {
     ) -> Result<Option<PasskeyRow>, StoreError> {
         let mut tx = self.write().await?;
         let row: Option<Columns> =
-            sqlx::query_as("DELETE FROM passkeys WHERE id = $1 AND account = $2 RETURNING *")
+            sql::query_as("DELETE FROM passkeys WHERE id = $1 AND account = $2 RETURNING *")
                 .bind(id.0)
                 .bind(account.as_str())
-                .fetch_optional(&mut *tx)
+                .fetch_optional(&mut tx)
                 .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -274,12 +274,8 @@ impl Store {
 }
 
 /// Writes down a use, and gives the account.
-async fn count(
-    tx: &mut Transaction<'static, Sqlite>,
-    used: PasskeyUse,
-    at: OffsetDateTime,
-) -> Result<Option<AccountName>, StoreError> {
-    let account: Option<String> = sqlx::query_scalar(
+async fn count(tx: &mut Tx, used: PasskeyUse, at: OffsetDateTime) -> Result<Option<AccountName>, StoreError> {
+    let account: Option<String> = sql::query_scalar(
         "UPDATE passkeys SET sign_count = $2, last_used_at = $3, last_used_from = $4
          WHERE id = $1 AND (sign_count < $2 OR (sign_count = 0 AND $2 = 0))
          RETURNING account",
@@ -288,16 +284,13 @@ async fn count(
     .bind(i64::from(used.sign_count))
     .bind(to_millis(at))
     .bind(used.from.to_string())
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     account.map(|account| text("passkey's account", &account)).transpose()
 }
 
 /// Removes the passkeys of an account.
-pub(crate) async fn remove_all(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM passkeys WHERE account = $1").bind(account.as_str()).execute(&mut **tx).await?;
+pub(crate) async fn remove_all(tx: &mut Tx, account: &AccountName) -> Result<(), StoreError> {
+    sql::query("DELETE FROM passkeys WHERE account = $1").bind(account.as_str()).execute(&mut *tx).await?;
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Passwords, of which only the hashes are here.
 
 use berth_model::{AccountName, Secret};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -9,6 +8,7 @@ use crate::{
     convert::{time, to_millis},
     roles::lock_unblocked,
     sessions,
+    sql::{self, Tx},
 };
 
 /// The password of an account that is neither removed nor blocked.
@@ -26,7 +26,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn password(&self, account: &AccountName) -> Result<Option<PasswordRow>, StoreError> {
-        let row: Option<(String, i64)> = sqlx::query_as(
+        let row: Option<(String, i64)> = sql::query_as(
             "SELECT hash, set_at FROM passwords JOIN accounts ON accounts.name = passwords.account
              WHERE account = $1 AND accounts.removed_at IS NULL AND accounts.blocked_at IS NULL",
         )
@@ -60,19 +60,19 @@ impl Store {
 
 /// Sets the password of an account that is locked.
 pub(crate) async fn set(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     account: &AccountName,
     hash: &Secret<String>,
     at: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO passwords (account, hash, set_at) VALUES ($1, $2, $3)
          ON CONFLICT (account) DO UPDATE SET hash = $2, set_at = $3",
     )
     .bind(account.as_str())
     .bind(hash.expose())
     .bind(to_millis(at))
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(())
 }

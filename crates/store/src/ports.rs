@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::{
     Store, StoreError,
     convert::{number, text, time, to_millis},
+    sql,
     words::words,
 };
 
@@ -50,7 +51,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn site(&self, vm: &VmName, port: u16) -> Result<Option<SiteRow>, StoreError> {
-        let row: Option<(String, Option<String>)> = sqlx::query_as(
+        let row: Option<(String, Option<String>)> = sql::query_as(
             "SELECT vms.id, port_access.access FROM vms
              JOIN accounts ON accounts.name = vms.owner
              LEFT JOIN port_access ON port_access.vm = vms.id AND port_access.port = $4
@@ -74,7 +75,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn ports(&self, vm: VmId) -> Result<Vec<PortRow>, StoreError> {
         let rows: Vec<(i64, String, i64)> =
-            sqlx::query_as("SELECT port, access, set_at FROM port_access WHERE vm = $1 ORDER BY port")
+            sql::query_as("SELECT port, access, set_at FROM port_access WHERE vm = $1 ORDER BY port")
                 .bind(vm.to_string())
                 .fetch_all(self.reader())
                 .await?;
@@ -103,32 +104,32 @@ impl Store {
         let mut tx = self.write().await?;
         // Raising the generation is the lock that keeps two decisions apart.
         let found =
-            sqlx::query("UPDATE vms SET generation = generation + 1 WHERE id = $1 AND removing_at IS NULL")
+            sql::query("UPDATE vms SET generation = generation + 1 WHERE id = $1 AND removing_at IS NULL")
                 .bind(vm.to_string())
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
         if found.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query("DELETE FROM port_access WHERE vm = $1 AND port = $2")
+        sql::query("DELETE FROM port_access WHERE vm = $1 AND port = $2")
             .bind(vm.to_string())
             .bind(i64::from(port))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         if let Some(access) = access {
-            let others: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM port_access WHERE vm = $1")
+            let others: i64 = sql::query_scalar("SELECT COUNT(*) FROM port_access WHERE vm = $1")
                 .bind(vm.to_string())
-                .fetch_one(&mut *tx)
+                .fetch_one(&mut tx)
                 .await?;
             if usize::try_from(others).unwrap_or(usize::MAX) >= MAX_PORTS {
                 return Ok(false);
             }
-            sqlx::query("INSERT INTO port_access (vm, port, access, set_at) VALUES ($1, $2, $3, $4)")
+            sql::query("INSERT INTO port_access (vm, port, access, set_at) VALUES ($1, $2, $3, $4)")
                 .bind(vm.to_string())
                 .bind(i64::from(port))
                 .bind(access.as_str())
                 .bind(to_millis(at))
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
         }
         tx.commit().await?;

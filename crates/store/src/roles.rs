@@ -1,14 +1,15 @@
 //! What an account may do on the website, and whether anybody gets in with it at all.
 
 use berth_model::{AccountName, Fingerprint};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
     SecretHash, Store, StoreError,
     accounts::lock_account,
     convert::{text, to_millis},
-    links, sessions, tokens,
+    links, sessions,
+    sql::{self, Tx},
+    tokens,
     words::words,
 };
 
@@ -40,10 +41,10 @@ impl Store {
     pub async fn set_role(&self, account: &AccountName, role: Role) -> Result<Vec<SecretHash>, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, account).await?;
-        let changed = sqlx::query("UPDATE accounts SET role = $2 WHERE name = $1 AND role <> $2")
+        let changed = sql::query("UPDATE accounts SET role = $2 WHERE name = $1 AND role <> $2")
             .bind(account.as_str())
             .bind(role.as_str())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         if changed.rows_affected() == 0 {
             return Ok(vec![]);
@@ -67,14 +68,14 @@ impl Store {
     ) -> Result<ShutOut, StoreError> {
         let mut tx = self.write().await?;
         lock_account(&mut tx, account).await?;
-        sqlx::query("UPDATE accounts SET blocked_at = COALESCE(blocked_at, $2) WHERE name = $1")
+        sql::query("UPDATE accounts SET blocked_at = COALESCE(blocked_at, $2) WHERE name = $1")
             .bind(account.as_str())
             .bind(to_millis(at))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
-        let keys: Vec<String> = sqlx::query_scalar("SELECT fingerprint FROM keys WHERE account = $1")
+        let keys: Vec<String> = sql::query_scalar("SELECT fingerprint FROM keys WHERE account = $1")
             .bind(account.as_str())
-            .fetch_all(&mut *tx)
+            .fetch_all(&mut tx)
             .await?;
         let mut cookies_and_tokens = sessions::end_all(&mut tx, account, None).await?;
         cookies_and_tokens.extend(tokens::hashes_of(&mut tx, account).await?);
@@ -92,9 +93,9 @@ impl Store {
         let mut tx = self.write().await?;
         lock_account(&mut tx, account).await?;
         let changed =
-            sqlx::query("UPDATE accounts SET blocked_at = NULL WHERE name = $1 AND blocked_at IS NOT NULL")
+            sql::query("UPDATE accounts SET blocked_at = NULL WHERE name = $1 AND blocked_at IS NOT NULL")
                 .bind(account.as_str())
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
         tx.commit().await?;
         Ok(changed.rows_affected() > 0)
@@ -105,7 +106,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn is_blocked(&self, account: &AccountName) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM accounts WHERE name = $1 AND blocked_at IS NOT NULL")
+        let found = sql::query("SELECT 1 FROM accounts WHERE name = $1 AND blocked_at IS NOT NULL")
             .bind(account.as_str())
             .fetch_optional(self.reader())
             .await?;
@@ -114,17 +115,14 @@ impl Store {
 }
 
 /// As [`lock_account`], for what a blocked account does not get, and gives the account's role.
-pub(crate) async fn lock_unblocked(
-    tx: &mut Transaction<'static, Sqlite>,
-    name: &AccountName,
-) -> Result<Role, StoreError> {
-    let role: Option<String> = sqlx::query_scalar(
+pub(crate) async fn lock_unblocked(tx: &mut Tx, name: &AccountName) -> Result<Role, StoreError> {
+    let role: Option<String> = sql::query_scalar(
         "UPDATE accounts SET generation = generation + 1
          WHERE name = $1 AND removed_at IS NULL AND blocked_at IS NULL
          RETURNING role",
     )
     .bind(name.as_str())
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     text("role", &role.ok_or_else(|| StoreError::NoSuchAccount { name: name.clone() })?)
 }

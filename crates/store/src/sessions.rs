@@ -4,7 +4,6 @@ use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
     convert::{text, time, to_millis},
     ids::next_id,
     roles::lock_unblocked,
+    sql::{self, Tx},
     words::words,
 };
 
@@ -164,7 +164,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn login_session(&self, cookie: SecretHash) -> Result<Option<LoginSessionRow>, StoreError> {
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "SELECT login_sessions.*, accounts.role FROM login_sessions
              JOIN accounts ON accounts.name = login_sessions.account
              WHERE cookie_hash = $1 AND accounts.removed_at IS NULL AND accounts.blocked_at IS NULL",
@@ -181,7 +181,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn cookie_of_session(&self, id: SessionId) -> Result<Option<SecretHash>, StoreError> {
-        let hash: Option<String> = sqlx::query_scalar("SELECT cookie_hash FROM login_sessions WHERE id = $1")
+        let hash: Option<String> = sql::query_scalar("SELECT cookie_hash FROM login_sessions WHERE id = $1")
             .bind(id.0)
             .fetch_optional(self.reader())
             .await?;
@@ -193,7 +193,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn login_sessions(&self, account: &AccountName) -> Result<Vec<LoginSessionRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT login_sessions.*, accounts.role FROM login_sessions
              JOIN accounts ON accounts.name = login_sessions.account
              WHERE account = $1 AND accounts.removed_at IS NULL AND accounts.blocked_at IS NULL
@@ -216,11 +216,11 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("UPDATE login_sessions SET seen_at = $2, address = $3 WHERE id = $1 AND seen_at < $2")
+        sql::query("UPDATE login_sessions SET seen_at = $2, address = $3 WHERE id = $1 AND seen_at < $2")
             .bind(id.0)
             .bind(to_millis(at))
             .bind(from.to_string())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         Ok(tx.commit().await?)
     }
@@ -252,12 +252,12 @@ impl Store {
         id: SessionId,
     ) -> Result<Option<SecretHash>, StoreError> {
         let mut tx = self.write().await?;
-        let ended: Option<String> = sqlx::query_scalar(
+        let ended: Option<String> = sql::query_scalar(
             "DELETE FROM login_sessions WHERE id = $1 AND account = $2 RETURNING cookie_hash",
         )
         .bind(id.0)
         .bind(account.as_str())
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await?;
         tx.commit().await?;
         ended.map(|hash| text("cookie_hash", &hash)).transpose()
@@ -281,7 +281,7 @@ impl Store {
 
 /// Begins a session; those that are over, and those that are too many, end.
 pub(crate) async fn begin(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     account: &AccountName,
     new: &NewLoginSession,
     at: OffsetDateTime,
@@ -291,7 +291,7 @@ pub(crate) async fn begin(
     ended.extend(end_those_that_are_too_many(tx, account).await?);
     let id = next_id(tx, "login_sessions").await?;
     let user_agent: String = new.user_agent.chars().take(MAX_USER_AGENT).collect();
-    sqlx::query(
+    sql::query(
         "INSERT INTO login_sessions (id, account, cookie_hash, way, created_at, proved_at, seen_at, address, user_agent)
          VALUES ($1, $2, $3, $4, $5, $5, $5, $6, $7)",
     )
@@ -302,7 +302,7 @@ pub(crate) async fn begin(
     .bind(to_millis(at))
     .bind(new.address.to_string())
     .bind(&user_agent)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     let at = time("session's created_at", to_millis(at))?;
     let session = LoginSessionRow {
@@ -320,41 +320,41 @@ pub(crate) async fn begin(
 }
 
 pub(crate) async fn prove(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     account: &AccountName,
     id: SessionId,
     at: OffsetDateTime,
 ) -> Result<bool, StoreError> {
-    let proved = sqlx::query("UPDATE login_sessions SET proved_at = $3 WHERE id = $1 AND account = $2")
+    let proved = sql::query("UPDATE login_sessions SET proved_at = $3 WHERE id = $1 AND account = $2")
         .bind(id.0)
         .bind(account.as_str())
         .bind(to_millis(at))
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(proved.rows_affected() > 0)
 }
 
 async fn end_those_that_are_over(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     life: SessionLife,
     at: OffsetDateTime,
 ) -> Result<Vec<SecretHash>, StoreError> {
-    let ended: Vec<String> = sqlx::query_scalar(
+    let ended: Vec<String> = sql::query_scalar(
         "DELETE FROM login_sessions WHERE created_at <= $1 OR seen_at <= $2 RETURNING cookie_hash",
     )
     .bind(to_millis(at - life.at_most))
     .bind(to_millis(at - life.idle))
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?;
     hashes(&ended)
 }
 
 /// Leaves room for one more.
 async fn end_those_that_are_too_many(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     account: &AccountName,
 ) -> Result<Vec<SecretHash>, StoreError> {
-    let ended: Vec<String> = sqlx::query_scalar(
+    let ended: Vec<String> = sql::query_scalar(
         "DELETE FROM login_sessions
          WHERE account = $1 AND id NOT IN (SELECT id FROM login_sessions WHERE account = $1
                                            ORDER BY seen_at DESC, id DESC LIMIT $2)
@@ -362,24 +362,23 @@ async fn end_those_that_are_too_many(
     )
     .bind(account.as_str())
     .bind(i64::try_from(MAX_LOGIN_SESSIONS - 1).unwrap_or(i64::MAX))
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?;
     hashes(&ended)
 }
 
 pub(crate) async fn end_all(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     account: &AccountName,
     but: Option<SessionId>,
 ) -> Result<Vec<SecretHash>, StoreError> {
-    let ended: Vec<String> = sqlx::query_scalar(
-        "DELETE FROM login_sessions WHERE account = $1 AND id <> $2 RETURNING cookie_hash",
-    )
-    .bind(account.as_str())
-    // No session has the id 0.
-    .bind(but.map_or(0, |id| id.0))
-    .fetch_all(&mut **tx)
-    .await?;
+    let ended: Vec<String> =
+        sql::query_scalar("DELETE FROM login_sessions WHERE account = $1 AND id <> $2 RETURNING cookie_hash")
+            .bind(account.as_str())
+            // No session has the id 0.
+            .bind(but.map_or(0, |id| id.0))
+            .fetch_all(&mut *tx)
+            .await?;
     hashes(&ended)
 }
 

@@ -1,7 +1,6 @@
 //! VMs that are shared with other accounts than their owner's: asked, accepted, ended.
 
 use berth_model::{AccountName, VmId, VmName};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -9,6 +8,7 @@ use crate::{
     convert::{number, optional_time, text, time, to_millis, vm_name},
     ids::next_id,
     roles::lock_unblocked,
+    sql::{self, Tx},
 };
 
 /// A VM is shared with so many accounts at most, those included that have not accepted.
@@ -126,17 +126,17 @@ impl Store {
         lock_unblocked(&mut tx, &new.account).await?;
         lock_vm(&mut tx, new.vm).await?;
         delete_ended(&mut tx, new.vm, at).await?;
-        let others: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM shares WHERE vm = $1 AND account <> $2")
+        let others: i64 = sql::query_scalar("SELECT COUNT(*) FROM shares WHERE vm = $1 AND account <> $2")
             .bind(new.vm.to_string())
             .bind(new.account.as_str())
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut tx)
             .await?;
         if usize::try_from(others).unwrap_or(usize::MAX) >= MAX_SHARES {
             return Err(StoreError::TooManyShares);
         }
         ensure_uid(&mut tx, &new.account).await?;
         // Who has accepted keeps the times of that.
-        sqlx::query(
+        sql::query(
             "INSERT INTO shares (vm, account, sudo, made_at, accept_by, ends_at) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (vm, account) DO UPDATE SET sudo = excluded.sudo, ends_at = excluded.ends_at,
                  made_at = CASE WHEN shares.accepted_at IS NULL THEN excluded.made_at ELSE shares.made_at END,
@@ -148,7 +148,7 @@ impl Store {
         .bind(to_millis(at))
         .bind(to_millis(new.accept_by))
         .bind(new.ends_at.map(to_millis))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         let row = one(&mut tx, new.vm, &new.account).await?;
         tx.commit().await?;
@@ -167,7 +167,7 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<Option<ShareRow>, StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query(
+        sql::query(
             "UPDATE shares SET accepted_at = $3
              WHERE vm = $1 AND account = $2 AND accepted_at IS NULL AND accept_by > $3
                AND (ends_at IS NULL OR ends_at > $3)",
@@ -175,7 +175,7 @@ impl Store {
         .bind(vm.to_string())
         .bind(account.as_str())
         .bind(to_millis(at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         let row = one(&mut tx, vm, account).await?;
         tx.commit().await?;
@@ -194,10 +194,10 @@ impl Store {
     ) -> Result<Option<ShareRow>, StoreError> {
         let mut tx = self.write().await?;
         let row = one(&mut tx, vm, account).await?;
-        sqlx::query("DELETE FROM shares WHERE vm = $1 AND account = $2")
+        sql::query("DELETE FROM shares WHERE vm = $1 AND account = $2")
             .bind(vm.to_string())
             .bind(account.as_str())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         tx.commit().await?;
         Ok(row)
@@ -209,7 +209,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn shares_of(&self, vm: VmId, at: OffsetDateTime) -> Result<Vec<ShareRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(select!(
+        let rows: Vec<Columns> = sql::query_as(select!(
             "WHERE shares.vm = $1 AND (shares.accepted_at IS NOT NULL OR shares.accept_by > $2)
                AND (shares.ends_at IS NULL OR shares.ends_at > $2)
              ORDER BY shares.account"
@@ -227,7 +227,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn guests_of(&self, vm: VmId, at: OffsetDateTime) -> Result<Vec<ShareRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(select!(
+        let rows: Vec<Columns> = sql::query_as(select!(
             "WHERE shares.vm = $1 AND shares.accepted_at IS NOT NULL
                AND (shares.ends_at IS NULL OR shares.ends_at > $2)
                AND guests.blocked_at IS NULL AND guests.removed_at IS NULL
@@ -246,23 +246,23 @@ impl Store {
     /// Only those of the database itself.
     pub async fn members(&self) -> Result<Vec<MemberRow>, StoreError> {
         let mut tx = self.write().await?;
-        let without: Vec<(String,)> = sqlx::query_as(
+        let without: Vec<(String,)> = sql::query_as(
             "SELECT name FROM accounts WHERE removed_at IS NULL AND blocked_at IS NULL AND name <> 'shared'
                AND NOT EXISTS (SELECT 1 FROM guest_uids WHERE guest_uids.account = accounts.name)
              ORDER BY name",
         )
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await?;
         for (name,) in without {
             ensure_uid(&mut tx, &text("account name", &name)?).await?;
         }
-        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+        let rows: Vec<(String, i64, String)> = sql::query_as(
             "SELECT accounts.name, guest_uids.uid, accounts.role FROM accounts
              JOIN guest_uids ON guest_uids.account = accounts.name
              WHERE accounts.removed_at IS NULL AND accounts.blocked_at IS NULL
              ORDER BY accounts.name",
         )
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await?;
         tx.commit().await?;
         let row = |(name, uid, role): (String, i64, String)| {
@@ -282,7 +282,7 @@ impl Store {
         account: &AccountName,
         at: OffsetDateTime,
     ) -> Result<Vec<ShareRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(select!(
+        let rows: Vec<Columns> = sql::query_as(select!(
             "WHERE shares.account = $1 AND (shares.accepted_at IS NOT NULL OR shares.accept_by > $2)
                AND (shares.ends_at IS NULL OR shares.ends_at > $2)
                AND vms.removing_at IS NULL AND vms.removed_at IS NULL
@@ -302,7 +302,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn end_shares(&self, at: OffsetDateTime) -> Result<Vec<ShareRow>, StoreError> {
-        let over: Vec<Columns> = sqlx::query_as(select!(
+        let over: Vec<Columns> = sql::query_as(select!(
             "WHERE (shares.accepted_at IS NULL AND shares.accept_by <= $1) OR shares.ends_at <= $1"
         ))
         .bind(to_millis(at))
@@ -315,14 +315,14 @@ impl Store {
         let mut ended = vec![];
         for row in over {
             // It may have been asked anew since.
-            let gone = sqlx::query(
+            let gone = sql::query(
                 "DELETE FROM shares WHERE vm = $1 AND account = $2
                    AND ((accepted_at IS NULL AND accept_by <= $3) OR ends_at <= $3)",
             )
             .bind(&row.vm)
             .bind(&row.account)
             .bind(to_millis(at))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
             if gone.rows_affected() > 0 {
                 ended.push(row.try_into()?);
@@ -334,72 +334,61 @@ impl Store {
 }
 
 /// Ends all shares with an account and all of its VMs, and gives the names of the VMs that were shared with it.
-pub(crate) async fn remove_all(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<Vec<VmName>, StoreError> {
-    let rows: Vec<Columns> = sqlx::query_as(select!("WHERE shares.account = $1"))
+pub(crate) async fn remove_all(tx: &mut Tx, account: &AccountName) -> Result<Vec<VmName>, StoreError> {
+    let rows: Vec<Columns> = sql::query_as(select!("WHERE shares.account = $1"))
         .bind(account.as_str())
-        .fetch_all(&mut **tx)
+        .fetch_all(&mut *tx)
         .await?;
-    sqlx::query("DELETE FROM shares WHERE account = $1 OR vm IN (SELECT id FROM vms WHERE owner = $1)")
+    sql::query("DELETE FROM shares WHERE account = $1 OR vm IN (SELECT id FROM vms WHERE owner = $1)")
         .bind(account.as_str())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     rows.into_iter().map(|row| Ok(ShareRow::try_from(row)?.name)).collect()
 }
 
 /// The VM's row is the lock that keeps two changes of its shares apart.
-async fn lock_vm(tx: &mut Transaction<'static, Sqlite>, vm: VmId) -> Result<(), StoreError> {
+async fn lock_vm(tx: &mut Tx, vm: VmId) -> Result<(), StoreError> {
     let found =
-        sqlx::query("UPDATE vms SET generation = generation + 1 WHERE id = $1 AND removing_at IS NULL")
+        sql::query("UPDATE vms SET generation = generation + 1 WHERE id = $1 AND removing_at IS NULL")
             .bind(vm.to_string())
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     if found.rows_affected() == 0 { Err(StoreError::NoSuchVm) } else { Ok(()) }
 }
 
-async fn delete_ended(
-    tx: &mut Transaction<'static, Sqlite>,
-    vm: VmId,
-    at: OffsetDateTime,
-) -> Result<(), StoreError> {
-    sqlx::query(
+async fn delete_ended(tx: &mut Tx, vm: VmId, at: OffsetDateTime) -> Result<(), StoreError> {
+    sql::query(
         "DELETE FROM shares
          WHERE vm = $1 AND ((accepted_at IS NULL AND accept_by <= $2) OR ends_at <= $2)",
     )
     .bind(vm.to_string())
     .bind(to_millis(at))
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(())
 }
 
-async fn ensure_uid(tx: &mut Transaction<'static, Sqlite>, account: &AccountName) -> Result<(), StoreError> {
-    let has = sqlx::query("SELECT 1 FROM guest_uids WHERE account = $1")
+async fn ensure_uid(tx: &mut Tx, account: &AccountName) -> Result<(), StoreError> {
+    let has = sql::query("SELECT 1 FROM guest_uids WHERE account = $1")
         .bind(account.as_str())
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await?;
     if has.is_none() {
         let uid = next_id(tx, "guest_uids").await?;
-        sqlx::query("INSERT INTO guest_uids (account, uid) VALUES ($1, $2)")
+        sql::query("INSERT INTO guest_uids (account, uid) VALUES ($1, $2)")
             .bind(account.as_str())
             .bind(uid)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     Ok(())
 }
 
-async fn one(
-    tx: &mut Transaction<'static, Sqlite>,
-    vm: VmId,
-    account: &AccountName,
-) -> Result<Option<ShareRow>, StoreError> {
-    let row: Option<Columns> = sqlx::query_as(select!("WHERE shares.vm = $1 AND shares.account = $2"))
+async fn one(tx: &mut Tx, vm: VmId, account: &AccountName) -> Result<Option<ShareRow>, StoreError> {
+    let row: Option<Columns> = sql::query_as(select!("WHERE shares.vm = $1 AND shares.account = $2"))
         .bind(vm.to_string())
         .bind(account.as_str())
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await?;
     row.map(TryInto::try_into).transpose()
 }

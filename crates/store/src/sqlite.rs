@@ -3,22 +3,21 @@
 //! One connection writes, others read: SQLite has one writer at a time anyway, waiting in our queue is fair and costs
 //! no thread, and with a write-ahead log a reader waits for nobody.
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use berth_model::TeamName;
 use sqlx::{
     Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    error::DatabaseError as _,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    database::{Kind, migration_error},
+};
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// So long another process may keep the file locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,159 +31,107 @@ const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
 const SQLITE_NOTADB: i32 = 26;
 
-/// The database. Clones are the same one.
-#[derive(Clone, Debug)]
-pub struct Store {
-    writer: SqlitePool,
-    reader: SqlitePool,
+/// Opens the file, makes it or brings it up to date: the one connection that writes, and those that read.
+pub(crate) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), StoreError> {
+    make_private(path).await.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT);
+    let opening = |error| opening_error(error, path);
+    let writer = replaced_when_stuck(pool(1)).connect_with(options.clone()).await.map_err(opening)?;
+    check_file(&writer, path).await?;
+    let reader = pool(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+    let migrated = MIGRATIONS.run(&writer).await;
+    migrated.map_err(|error| migration_error(error, path.display().to_string(), opening))?;
+    Ok((writer, reader))
 }
 
-impl Store {
-    /// Opens the database at `path`, makes it or brings it up to date, and ensures that `default_team` exists.
-    ///
-    /// The file is readable by its owner only, from before anything is in it; its folder must exist.
-    ///
-    /// # Errors
-    /// [`StoreError::File`], [`StoreError::Damaged`], [`StoreError::Newer`] and [`StoreError::Foreign`] where the file
-    /// cannot be used, which leave it as it was; [`StoreError::TeamNameTaken`].
-    pub async fn open(path: &Path, default_team: &TeamName) -> Result<Self, StoreError> {
-        make_private(path).await.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let opening = |error| opening_error(error, path);
-        let writer = replaced_when_stuck(pool(1)).connect_with(options.clone()).await.map_err(opening)?;
-        check_file(&writer, path).await?;
-        let reader = pool(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
-        let store = Self { writer, reader };
-        store.prepare(path, default_team).await?;
-        Ok(store)
-    }
+/// One in memory: every connection would have a database of its own, so there is one.
+pub(crate) async fn in_memory() -> Result<SqlitePool, StoreError> {
+    let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+    let only = pool(1).connect_with(options).await?;
+    let migrated = MIGRATIONS.run(&only).await;
+    migrated.map_err(|error| migration_error(error, ":memory:".to_owned(), StoreError::from))?;
+    Ok(only)
+}
 
-    /// A database in memory that ends with its last clone. For tests.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`] where SQLite does not start.
-    pub async fn in_memory(default_team: &TeamName) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
-        // Every connection would have a database of its own.
-        let only = pool(1).connect_with(options).await?;
-        let store = Self { writer: only.clone(), reader: only };
-        store.prepare(Path::new(":memory:"), default_team).await?;
-        Ok(store)
-    }
+/// Bytes, the journal aside.
+pub(crate) async fn size(pool: &SqlitePool) -> Result<i64, StoreError> {
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(pool).await?;
+    let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(pool).await?;
+    Ok(pages.saturating_mul(size))
+}
 
-    /// Waits for calls under way and closes the file. Later calls fail.
-    pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
-    }
+/// Makes an empty file that only its owner may read, where there is none.
+pub(crate) async fn make_new(path: &Path) -> Result<(), StoreError> {
+    let made = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
+    made.map(drop).map_err(|source| StoreError::File { path: path.to_owned(), source })
+}
 
-    /// How many bytes the database takes, its journal aside.
-    ///
-    /// # Errors
-    /// Only those of the database itself.
-    pub async fn size(&self) -> Result<u64, StoreError> {
-        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&self.reader).await?;
-        let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&self.reader).await?;
-        Ok(pages.saturating_mul(size).unsigned_abs())
-    }
+/// Writes the database into a new file. See [`crate::Store::copy_to`].
+pub(crate) async fn copy_to(pool: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    make_new(path).await?;
+    let unmade = |source| StoreError::File { path: path.to_owned(), source };
+    let target = path.to_str().ok_or_else(|| unmade(std::io::ErrorKind::InvalidFilename.into()))?;
+    // A connection of its own: the writer's would have everybody wait, and a reader's may not write, here neither.
+    let mut connection = SqliteConnection::connect_with(&pool.connect_options()).await?;
+    let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut connection).await;
+    connection.close().await?;
+    copied?;
+    let synced = async { tokio::fs::File::open(path).await?.sync_all().await };
+    synced.await.map_err(unmade)
+}
 
-    /// Writes the database as it is at one moment, whole, into a new file that only its owner may read. Whoever writes
-    /// meanwhile waits for nothing. Not for one in memory. A file that an error or a crash leaves is no database to be used.
-    ///
-    /// # Errors
-    /// [`StoreError::File`] where there is a file already or none can be made; [`StoreError::DiskFull`].
-    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        let unmade = |source| StoreError::File { path: path.to_owned(), source };
-        let made = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
-        drop(made.map_err(unmade)?);
-        let target = path.to_str().ok_or_else(|| unmade(std::io::ErrorKind::InvalidFilename.into()))?;
-        // A connection of its own: the writer's would have everybody wait, and a reader's may not write, here neither.
-        let options = self.writer.connect_options();
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut connection).await;
-        connection.close().await?;
-        copied?;
-        let synced = async { tokio::fs::File::open(path).await?.sync_all().await };
-        synced.await.map_err(unmade)
-    }
+/// What is in the file at one moment. It is not written to, nor brought up to date.
+pub(crate) async fn snapshot(path: &Path) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+    let pool = pool(1).connect_with(options).await.map_err(|error| opening_error(error, path))?;
+    check_file(&pool, path).await?;
+    Ok(pool.begin().await?)
+}
 
-    /// What tells of every change from now on, also of those that other processes make. Not for a database in memory.
-    ///
-    /// # Errors
-    /// Only those of the database itself.
-    pub async fn changes(&self) -> Result<Changes, StoreError> {
-        let mut connection = SqliteConnection::connect_with(&self.writer.connect_options()).await?;
-        let seen = data_version(&mut connection).await?;
-        Ok(Changes { connection, seen })
-    }
+/// Writes the database at `path` into a new file. What is at `path` stays as it is.
+pub(crate) async fn copy_file(path: &Path, copy: &Path) -> Result<(), StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+    let original = pool(1).connect_with(options).await.map_err(|error| opening_error(error, path))?;
+    let copied = copy_to(&original, copy).await;
+    original.close().await;
+    copied
+}
 
-    /// Brings a copy of the database at `path` up to date, to see whether that can be done: what is there stays as it is. The
-    /// copy is made beside it, and deleted.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub async fn rehearse(path: &Path, copy: &Path, default_team: &TeamName) -> Result<(), StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
-        let opening = |error| opening_error(error, path);
-        let pool = pool(1).connect_with(options).await.map_err(opening)?;
-        let original = Self { writer: pool.clone(), reader: pool };
-        let copied = original.copy_to(copy).await;
-        original.close().await;
-        let opened = match copied {
-            Ok(()) => Self::open(copy, default_team).await,
-            Err(error) => Err(error),
-        };
-        let done = match opened {
-            Ok(store) => {
-                store.close().await;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        for end in ["", "-wal", "-shm"] {
-            let mut name = copy.as_os_str().to_owned();
-            name.push(end);
-            // What stays is a waste of room and nothing worse.
-            let _ = tokio::fs::remove_file(name).await;
-        }
-        done
-    }
-
-    async fn prepare(&self, path: &Path, default_team: &TeamName) -> Result<(), StoreError> {
-        MIGRATIONS.run(&self.writer).await.map_err(|error| migration_error(error, path))?;
-        self.ensure_team(default_team).await
-    }
-
-    /// A transaction that may write. The write lock is taken at once: one that begins by reading would fail, not wait,
-    /// if another process wrote in between.
-    pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// Where a single statement that only reads is run.
-    pub(crate) fn reader(&self) -> &SqlitePool {
-        &self.reader
+/// Removes a copy, and what SQLite keeps beside it. What stays is a waste of room and nothing worse.
+pub(crate) async fn remove(copy: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let mut name = copy.as_os_str().to_owned();
+        name.push(end);
+        let _ = tokio::fs::remove_file(name).await;
     }
 }
 
-/// Whether anything has changed in a database. See [`Store::changes`].
+/// A transaction that may write. The write lock is taken at once: one that begins by reading would fail, not wait, if
+/// another process wrote in between.
+pub(crate) async fn write(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    pool.begin_with("BEGIN IMMEDIATE").await
+}
+
+/// Whether anything has changed.
 #[derive(Debug)]
-pub struct Changes {
+pub(crate) struct Changes {
     connection: SqliteConnection,
     seen: i64,
 }
 
 impl Changes {
-    /// Whether anybody, in this process or another, has changed anything since this was last asked.
-    ///
-    /// # Errors
-    /// Only those of the database itself.
-    pub async fn any(&mut self) -> Result<bool, StoreError> {
+    pub(crate) async fn of(pool: &SqlitePool) -> Result<Self, StoreError> {
+        let mut connection = SqliteConnection::connect_with(&pool.connect_options()).await?;
+        let seen = data_version(&mut connection).await?;
+        Ok(Self { connection, seen })
+    }
+
+    pub(crate) async fn any(&mut self) -> Result<bool, StoreError> {
         let now = data_version(&mut self.connection).await?;
         Ok(std::mem::replace(&mut self.seen, now) != now)
     }
@@ -195,20 +142,12 @@ async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreErr
     Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
 }
 
-/// The version of the schema that this program writes. It reads older ones, and none that is newer.
-#[must_use]
-pub fn schema_version() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
-}
-
-/// What the database reports, where nothing more is known about it.
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match (&error, result_code(&error)) {
-            (sqlx::Error::PoolTimedOut, _) | (_, Some(SQLITE_BUSY)) => Self::Busy,
-            (_, Some(SQLITE_FULL)) => Self::DiskFull,
-            _ => Self::Database(error),
-        }
+/// What SQLite means by an error; nothing for those of others.
+pub(crate) fn kind(error: &sqlx::Error) -> Option<Kind> {
+    match result_code(error)? {
+        SQLITE_BUSY => Some(Kind::Busy),
+        SQLITE_FULL => Some(Kind::DiskFull),
+        _ => None,
     }
 }
 
@@ -262,7 +201,7 @@ async fn check_file(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> 
     .await
     .map_err(opening)?;
     if tables > 0 && ours == 0 {
-        return Err(StoreError::Foreign { path: path.to_owned() });
+        return Err(StoreError::Foreign { database: path.display().to_string() });
     }
     Ok(())
 }
@@ -274,20 +213,9 @@ fn opening_error(error: sqlx::Error, path: &Path) -> StoreError {
     }
 }
 
-fn migration_error(error: MigrateError, path: &Path) -> StoreError {
-    let path: PathBuf = path.to_owned();
-    match error {
-        MigrateError::VersionMissing(version) if version > schema_version() => StoreError::Newer { path },
-        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => StoreError::Foreign { path },
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            opening_error(error, &path)
-        }
-        error => StoreError::Database(sqlx::Error::Migrate(Box::new(error))),
-    }
-}
-
 /// SQLite's primary result code.
 fn result_code(error: &sqlx::Error) -> Option<i32> {
-    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
+    let extended: i32 = error.code()?.parse().ok()?;
     Some(extended & 0xff)
 }

@@ -8,6 +8,7 @@ use crate::{
     Store, StoreError,
     convert::{time, to_millis, unreadable},
     ids::next_id,
+    sql,
 };
 
 /// So many authorities can a team have.
@@ -43,12 +44,11 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn team_cas(&self, team: &TeamName) -> Result<Vec<TeamCaRow>, StoreError> {
-        let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
-            "SELECT id, public_key, label, added_at FROM team_cas WHERE team = $1 ORDER BY id",
-        )
-        .bind(team.as_str())
-        .fetch_all(self.reader())
-        .await?;
+        let rows: Vec<(i64, String, String, i64)> =
+            sql::query_as("SELECT id, public_key, label, added_at FROM team_cas WHERE team = $1 ORDER BY id")
+                .bind(team.as_str())
+                .fetch_all(self.reader())
+                .await?;
         let row = |(id, key, label, added_at): (i64, String, String, i64)| {
             let key = PublicKey::from_openssh(&key).map_err(|source| unreadable("key of a CA", source))?;
             Ok(TeamCaRow { id, key, label, added_at: time("time of a CA", added_at)? })
@@ -68,9 +68,9 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<AddedTeamCa, StoreError> {
         let mut tx = self.write().await?;
-        let there: Vec<(String,)> = sqlx::query_as("SELECT fingerprint FROM team_cas WHERE team = $1")
+        let there: Vec<(String,)> = sql::query_as("SELECT fingerprint FROM team_cas WHERE team = $1")
             .bind(team.as_str())
-            .fetch_all(&mut *tx)
+            .fetch_all(&mut tx)
             .await?;
         let fingerprint = key.fingerprint().to_string();
         if there.iter().any(|(other,)| *other == fingerprint) {
@@ -80,7 +80,7 @@ impl Store {
             return Ok(AddedTeamCa::TooMany);
         }
         let id = next_id(&mut tx, "team_cas").await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO team_cas (id, team, public_key, fingerprint, label, added_at) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id)
@@ -89,7 +89,7 @@ impl Store {
         .bind(fingerprint)
         .bind(label)
         .bind(to_millis(at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         tx.commit().await?;
         Ok(AddedTeamCa::Added)
@@ -101,7 +101,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn remove_team_ca(&self, id: i64) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let removed = sqlx::query("DELETE FROM team_cas WHERE id = $1").bind(id).execute(&mut *tx).await?;
+        let removed = sql::query("DELETE FROM team_cas WHERE id = $1").bind(id).execute(&mut tx).await?;
         tx.commit().await?;
         Ok(removed.rows_affected() > 0)
     }
@@ -112,7 +112,7 @@ impl Store {
     /// Only those of the database itself.
     pub async fn team_krl(&self, team: &TeamName) -> Result<Option<(Vec<u8>, OffsetDateTime)>, StoreError> {
         let row: Option<(String, i64)> =
-            sqlx::query_as("SELECT krl, loaded_at FROM team_krls WHERE team = $1")
+            sql::query_as("SELECT krl, loaded_at FROM team_krls WHERE team = $1")
                 .bind(team.as_str())
                 .fetch_optional(self.reader())
                 .await?;
@@ -132,14 +132,14 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO team_krls (team, krl, loaded_at) VALUES ($1, $2, $3)
              ON CONFLICT (team) DO UPDATE SET krl = excluded.krl, loaded_at = excluded.loaded_at",
         )
         .bind(team.as_str())
         .bind(STANDARD.encode(krl))
         .bind(to_millis(at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         Ok(tx.commit().await?)
     }

@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use berth_model::AccountName;
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     ids::next_id,
     roles::lock_unblocked,
     sessions::hashes,
+    sql::{self, Tx},
     words::words,
 };
 
@@ -151,16 +151,16 @@ impl Store {
     ) -> Result<TokenRow, StoreError> {
         let mut tx = self.write().await?;
         let role = lock_unblocked(&mut tx, account).await?;
-        let has: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tokens WHERE account = $1")
+        let has: i64 = sql::query_scalar("SELECT COUNT(*) FROM tokens WHERE account = $1")
             .bind(account.as_str())
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut tx)
             .await?;
         if usize::try_from(has).unwrap_or(usize::MAX) >= MAX_TOKENS {
             return Err(StoreError::TooManyTokens { account: account.clone() });
         }
         let id = next_id(&mut tx, "tokens").await?;
         let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
-        sqlx::query(
+        sql::query(
             "INSERT INTO tokens (id, account, label, token_hash, scopes, made_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -171,7 +171,7 @@ impl Store {
         .bind(scopes.join(" "))
         .bind(to_millis(at))
         .bind(new.expires_at.map(to_millis))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         tx.commit().await?;
         Ok(TokenRow {
@@ -191,7 +191,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn token(&self, hash: SecretHash) -> Result<Option<TokenRow>, StoreError> {
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "SELECT tokens.*, accounts.role FROM tokens JOIN accounts ON accounts.name = tokens.account
              WHERE token_hash = $1 AND accounts.removed_at IS NULL AND accounts.blocked_at IS NULL",
         )
@@ -206,7 +206,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn tokens(&self, account: &AccountName) -> Result<Vec<TokenRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
+        let rows: Vec<Columns> = sql::query_as(
             "SELECT tokens.*, accounts.role FROM tokens JOIN accounts ON accounts.name = tokens.account
              WHERE account = $1 ORDER BY id DESC",
         )
@@ -228,11 +228,11 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let touched = sqlx::query("UPDATE tokens SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
+        let touched = sql::query("UPDATE tokens SET last_used_at = $2, last_used_from = $3 WHERE id = $1")
             .bind(id.0)
             .bind(to_millis(at))
             .bind(from.to_string())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         if touched.rows_affected() > 0 {
             audit::append(&mut tx, what, at).await?;
@@ -251,10 +251,10 @@ impl Store {
     ) -> Result<Option<(String, SecretHash)>, StoreError> {
         let mut tx = self.write().await?;
         let removed: Option<(String, String)> =
-            sqlx::query_as("DELETE FROM tokens WHERE id = $1 AND account = $2 RETURNING label, token_hash")
+            sql::query_as("DELETE FROM tokens WHERE id = $1 AND account = $2 RETURNING label, token_hash")
                 .bind(id.0)
                 .bind(account.as_str())
-                .fetch_optional(&mut *tx)
+                .fetch_optional(&mut tx)
                 .await?;
         tx.commit().await?;
         removed.map(|(label, hash)| Ok((label, text("token_hash", &hash)?))).transpose()
@@ -262,26 +262,20 @@ impl Store {
 }
 
 /// The hashes of an account's tokens.
-pub(crate) async fn hashes_of(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<Vec<SecretHash>, StoreError> {
-    let found: Vec<String> = sqlx::query_scalar("SELECT token_hash FROM tokens WHERE account = $1")
+pub(crate) async fn hashes_of(tx: &mut Tx, account: &AccountName) -> Result<Vec<SecretHash>, StoreError> {
+    let found: Vec<String> = sql::query_scalar("SELECT token_hash FROM tokens WHERE account = $1")
         .bind(account.as_str())
-        .fetch_all(&mut **tx)
+        .fetch_all(&mut *tx)
         .await?;
     hashes(&found)
 }
 
 /// Removes the tokens of an account, and gives their hashes.
-pub(crate) async fn remove_all(
-    tx: &mut Transaction<'static, Sqlite>,
-    account: &AccountName,
-) -> Result<Vec<SecretHash>, StoreError> {
+pub(crate) async fn remove_all(tx: &mut Tx, account: &AccountName) -> Result<Vec<SecretHash>, StoreError> {
     let removed: Vec<String> =
-        sqlx::query_scalar("DELETE FROM tokens WHERE account = $1 RETURNING token_hash")
+        sql::query_scalar("DELETE FROM tokens WHERE account = $1 RETURNING token_hash")
             .bind(account.as_str())
-            .fetch_all(&mut **tx)
+            .fetch_all(&mut *tx)
             .await?;
     hashes(&removed)
 }

@@ -3,7 +3,7 @@
 use berth_model::Secret;
 use time::OffsetDateTime;
 
-use crate::{Store, StoreError, convert::to_millis};
+use crate::{Store, StoreError, convert::to_millis, sql};
 
 impl Store {
     /// The installation's key: `new` where it had none, and otherwise the one that it has. Two servers that ask at once
@@ -17,14 +17,14 @@ impl Store {
         at: OffsetDateTime,
     ) -> Result<Secret<String>, StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO user_ca (id, private_key, made_at) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
         )
         .bind(new.expose())
         .bind(to_millis(at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
-        let key = sqlx::query_scalar("SELECT private_key FROM user_ca").fetch_one(&mut *tx).await?;
+        let key = sql::query_scalar("SELECT private_key FROM user_ca").fetch_one(&mut tx).await?;
         tx.commit().await?;
         Ok(Secret::new(key))
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use berth_model::{AccountName, Secret, TeamName, Title, VmId, VmName};
-use sqlx::{QueryBuilder, Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     accounts::lock_account,
     convert::{duration, number, optional_time, saturate, text, time, to_millis, vm_name},
     limits,
+    sql::{self, Builder, Query, Tx},
 };
 
 /// What is told of a VM when it is added.
@@ -163,7 +163,7 @@ impl Store {
         let mut tx = self.write().await?;
         lock_account(&mut tx, &new.owner).await?;
         limits::check(&mut tx, new).await?;
-        let row: Columns = sqlx::query_as(
+        let row: Columns = sql::query_as(
             "WITH free AS (
                  SELECT MIN(candidate.number) AS number
                  FROM (SELECT 0 AS number
@@ -190,7 +190,7 @@ impl Store {
         .bind(saturate(new.disk))
         .bind(new.host_key.expose())
         .bind(to_millis(at))
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut tx)
         .await
         .map_err(|error| missing_team(error, &new.team))?;
         tx.commit().await?;
@@ -202,7 +202,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn vm(&self, name: &VmName) -> Result<Option<VmRow>, StoreError> {
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "SELECT * FROM vms WHERE owner = $1 AND team = $2 AND number = $3 AND removed_at IS NULL",
         )
         .bind(name.owner.as_str())
@@ -221,14 +221,14 @@ impl Store {
     pub async fn vms(&self, owner: Option<&AccountName>) -> Result<Vec<VmRow>, StoreError> {
         let rows: Vec<Columns> =
             match owner {
-                Some(owner) => sqlx::query_as(
+                Some(owner) => sql::query_as(
                     "SELECT * FROM vms WHERE owner = $1 AND removed_at IS NULL ORDER BY owner, team, number",
                 )
                 .bind(owner.as_str())
                 .fetch_all(self.reader())
                 .await?,
                 None => {
-                    sqlx::query_as("SELECT * FROM vms WHERE removed_at IS NULL ORDER BY owner, team, number")
+                    sql::query_as("SELECT * FROM vms WHERE removed_at IS NULL ORDER BY owner, team, number")
                         .fetch_all(self.reader())
                         .await?
                 }
@@ -244,13 +244,9 @@ impl Store {
         if ids.is_empty() {
             return Ok(vec![]);
         }
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM vms WHERE removed_at IS NULL AND id IN (");
-        let mut list = sql.separated(", ");
-        for id in ids {
-            list.push_bind(id.to_string());
-        }
-        sql.push(")");
-        let rows: Vec<Columns> = sql.build_query_as().fetch_all(self.reader()).await?;
+        let mut sql = Builder::new("SELECT * FROM vms WHERE removed_at IS NULL AND id IN (");
+        sql.push_list(ids.iter().map(VmId::to_string)).push(")");
+        let rows: Vec<Columns> = sql.build().fetch_all(self.reader()).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
@@ -263,15 +259,11 @@ impl Store {
         if owners.is_empty() {
             return Ok(vec![]);
         }
-        let mut sql = QueryBuilder::<Sqlite>::new(
+        let mut sql = Builder::new(
             "SELECT owner, team, number FROM vms WHERE removed_at IS NULL AND removing_at IS NULL AND owner IN (",
         );
-        let mut list = sql.separated(", ");
-        for owner in owners {
-            list.push_bind(owner.as_str());
-        }
-        sql.push(") ORDER BY owner, team, number");
-        let rows: Vec<(String, String, i64)> = sql.build_query_as().fetch_all(self.reader()).await?;
+        sql.push_list(owners.iter().map(|owner| owner.as_str())).push(") ORDER BY owner, team, number");
+        let rows: Vec<(String, String, i64)> = sql.build().fetch_all(self.reader()).await?;
         let name = |(whose, team, of): (String, String, i64)| vm_name(of, &whose, &team);
         rows.into_iter().map(name).collect()
     }
@@ -283,14 +275,14 @@ impl Store {
     /// Only those of the database itself.
     pub async fn begin_removing(&self, id: VmId, at: OffsetDateTime) -> Result<Option<VmRow>, StoreError> {
         let mut tx = self.write().await?;
-        let row: Option<Columns> = sqlx::query_as(
+        let row: Option<Columns> = sql::query_as(
             "UPDATE vms SET removing_at = COALESCE(removing_at, $2), generation = generation + 1
              WHERE id = $1 AND removed_at IS NULL
              RETURNING *",
         )
         .bind(id.to_string())
         .bind(to_millis(at))
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await?;
         tx.commit().await?;
         row.map(TryInto::try_into).transpose()
@@ -303,13 +295,13 @@ impl Store {
     /// Only those of the database itself.
     pub async fn finish_removing(&self, id: VmId, at: OffsetDateTime) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let finished = sqlx::query(
+        let finished = sql::query(
             "UPDATE vms SET removed_at = $2, generation = generation + 1
              WHERE id = $1 AND removing_at IS NOT NULL AND removed_at IS NULL",
         )
         .bind(id.to_string())
         .bind(to_millis(at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         tx.commit().await?;
         Ok(finished.rows_affected() > 0)
@@ -320,7 +312,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_always_on(&self, id: VmId, always_on: bool) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET always_on = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
         );
         self.change(change.bind(id.to_string()).bind(i64::from(always_on))).await
@@ -331,7 +323,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_turned_off(&self, id: VmId, turned_off: bool) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET turned_off = $2, generation = generation + 1
              WHERE id = $1 AND removed_at IS NULL AND turned_off <> $2",
         );
@@ -343,7 +335,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_snoozed(&self, id: VmId, until: Option<OffsetDateTime>) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET snoozed_until = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
         );
         self.change(change.bind(id.to_string()).bind(until.map(to_millis))).await
@@ -354,7 +346,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself; an empty text is one.
     pub async fn set_used(&self, id: VmId, used: &Noted) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET used_at = $2, used_for = $3, generation = generation + 1
              WHERE id = $1 AND removed_at IS NULL AND (used_at IS NULL OR used_at <= $2)",
         );
@@ -366,7 +358,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself; an empty text is one.
     pub async fn set_slept(&self, id: VmId, slept: &Noted) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET slept_at = $2, slept_for = $3, generation = generation + 1
              WHERE id = $1 AND removed_at IS NULL",
         );
@@ -378,19 +370,16 @@ impl Store {
     /// # Errors
     /// Only those of the database itself; a text that is no such line (RFC 4253, 4.2) is one.
     pub async fn set_identification(&self, id: VmId, line: &str) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET identification = $2, generation = generation + 1
              WHERE id = $1 AND removed_at IS NULL AND (identification IS NULL OR identification <> $2)",
         );
         self.change(change.bind(id.to_string()).bind(line.to_owned())).await
     }
 
-    async fn change(
-        &self,
-        change: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<(), StoreError> {
+    async fn change(&self, change: Query) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        change.execute(&mut *tx).await?;
+        change.execute(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -399,7 +388,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_last_boot(&self, id: VmId, took: Duration) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET last_boot_ms = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
         );
         self.change(change.bind(id.to_string()).bind(saturate(took.as_millis()))).await
@@ -410,7 +399,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_last_wake(&self, id: VmId, took: Duration) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET last_wake_ms = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
         );
         self.change(change.bind(id.to_string()).bind(saturate(took.as_millis()))).await
@@ -421,7 +410,7 @@ impl Store {
     /// # Errors
     /// Only those of the database itself.
     pub async fn set_title(&self, id: VmId, title: Option<&Title>) -> Result<(), StoreError> {
-        let change = sqlx::query(
+        let change = sql::query(
             "UPDATE vms SET title = $2, generation = generation + 1 WHERE id = $1 AND removed_at IS NULL",
         );
         self.change(change.bind(id.to_string()).bind(title.map(|title| title.as_str().to_owned()))).await
@@ -430,18 +419,18 @@ impl Store {
 
 /// Marks every live VM of an account as being removed, and gives them in the order of their names.
 pub(crate) async fn begin_removing_all(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Tx,
     owner: &AccountName,
     at: OffsetDateTime,
 ) -> Result<Vec<VmRow>, StoreError> {
-    let rows: Vec<Columns> = sqlx::query_as(
+    let rows: Vec<Columns> = sql::query_as(
         "UPDATE vms SET removing_at = COALESCE(removing_at, $2), generation = generation + 1
          WHERE owner = $1 AND removed_at IS NULL
          RETURNING *",
     )
     .bind(owner.as_str())
     .bind(to_millis(at))
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?;
     let mut vms: Vec<VmRow> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     vms.sort_by_cached_key(|vm| (vm.name.team.clone(), vm.name.number));

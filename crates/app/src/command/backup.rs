@@ -172,7 +172,7 @@ fn has_something(path: &Path) -> bool {
 }
 
 /// A server that runs as somebody else has to read what root restores.
-fn belong_to_the_owner_of(dir: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn belong_to_the_owner_of(dir: &Path, path: &Path) -> io::Result<()> {
     let owner = fs::metadata(dir)?;
     let lock = dir.join("lock");
     let (uid, gid) = (owner.uid(), owner.gid());

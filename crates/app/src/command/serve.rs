@@ -26,7 +26,7 @@ use anyhow::Context as _;
 use berth_control::{Actor, Control};
 use berth_gateway::{Gateway, GatewaySettings, HostKey};
 use berth_model::parse_pasted;
-use berth_store::Store;
+use berth_store::{Place, Store};
 use berth_web::tls::Tls;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -53,7 +53,7 @@ use crate::{
     https::Asker,
     known_hosts::{KnownHosts, other_names},
     logging, notify,
-    state::Lock,
+    state::{Lock, StateDir},
 };
 
 /// So long may requests and connections take to end after the signal.
@@ -135,8 +135,15 @@ async fn after(
 ) -> anyhow::Result<()> {
     let mut other = Other::new(predecessor.stream)?;
     let doors = Doors::take_over(config, predecessor.estate).await?;
-    let (database, copy) = (doors.state.database(), doors.state.new_copy());
-    Store::rehearse(&database, &copy, &config.team).await?;
+    let place = config.database.place(doors.state.database()).map_err(anyhow::Error::msg)?;
+    let in_use = doors.state.database_in_use();
+    if place.to_string() != in_use {
+        anyhow::bail!(
+            "The configuration names another database, {place}, than the one of the server that runs, {in_use}. Stop that server \
+             and start it again"
+        );
+    }
+    place.rehearse(&doors.state.new_copy(), &config.team).await?;
     other.say(&Say::Prepared).await?;
     if other.hear().await? != Some(Say::Go) {
         anyhow::bail!("The server that runs goes on");
@@ -158,8 +165,7 @@ async fn after(
 }
 
 async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
-    let database = doors.state.database();
-    let store = Store::open(&database, &config.team).await?;
+    let store = open_store(config, &doors.state).await?;
     let engine = image::engine(config)?;
     let control = Control::open(config.settings()?, store, engine).await?;
     if let Some(oidc) = config.oidc.settings().map_err(anyhow::Error::msg)? {
@@ -167,6 +173,23 @@ async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
         control.offer_oidc(oidc, Arc::new(asker)).context("oidc.issuer")?;
     }
     Ok(control)
+}
+
+async fn open_store(config: &Config, state: &StateDir) -> anyhow::Result<Store> {
+    let file = state.database();
+    let place = config.database.place(file.clone()).map_err(anyhow::Error::msg)?;
+    let store = place.open(&config.team).await?;
+    if matches!(place, Place::Server(_)) && file.exists() && store.count_accounts().await? == 0 {
+        store.close().await;
+        anyhow::bail!(
+            "There is nothing in the database {place}, and {} has one. Copy it there: berth admin migrate-store --from {} --to \
+             URL. Or move it away",
+            file.display(),
+            file.display()
+        );
+    }
+    state.note_database(&place.to_string()).context("The state folder cannot be written to")?;
+    Ok(store)
 }
 
 fn desk(

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{alice, at, bob, new_key, stores, stores_with_accounts};
 use crate::{
     Invitation, LinkPurpose, LoginWay, MAX_LINKS, MAX_LOGIN_SESSIONS, NewLink, NewLoginSession, Role,
-    SecretHash, SessionLife, Store, StoreError,
+    SecretHash, SessionLife, Store, StoreError, sql,
 };
 
 const HOUR: i64 = 3600;
@@ -373,7 +373,7 @@ async fn a_removed_account_leaves_nothing_that_lets_in() {
         for (table, what) in [("passwords", "account"), ("links", "account"), ("login_sessions", "account")] {
             let sql = format!("SELECT COUNT(*) FROM {table} WHERE {what} = 'bob'");
             let left: i64 =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(store.reader()).await.unwrap();
+                sql::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(store.reader()).await.unwrap();
             assert_eq!(left, 0, "{table}");
         }
     }

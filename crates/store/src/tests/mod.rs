@@ -8,9 +8,12 @@ mod keys;
 mod limits;
 mod log_in;
 mod oidc;
+mod opened;
 mod opening;
 mod passkeys;
+mod place;
 mod ports;
+mod postgres;
 mod schema;
 mod shares;
 mod team_cas;
@@ -22,12 +25,13 @@ use berth_model::{AccountName, PublicKey, Secret, TeamName, VmId};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
-use crate::{Limits, NewKey, NewVm, Store};
+use crate::{Limits, NewKey, NewVm, Store, sql::Tx};
 
 /// An empty store, and what has to live as long.
 struct TestStore {
     store: Store,
     _folder: Option<TempDir>,
+    _database: Option<postgres::Database>,
 }
 
 impl std::ops::Deref for TestStore {
@@ -39,17 +43,20 @@ impl std::ops::Deref for TestStore {
 }
 
 /// An empty store of every kind.
-async fn stores() -> [TestStore; 2] {
+async fn stores() -> [TestStore; 3] {
     let folder = tempfile::tempdir().unwrap();
     let in_file = Store::open(&folder.path().join("berth.db"), &koding()).await.unwrap();
+    let in_memory = Store::in_memory(&koding()).await.unwrap();
+    let (on_server, database) = postgres::store().await;
     [
-        TestStore { store: in_file, _folder: Some(folder) },
-        TestStore { store: Store::in_memory(&koding()).await.unwrap(), _folder: None },
+        TestStore { store: in_file, _folder: Some(folder), _database: None },
+        TestStore { store: in_memory, _folder: None, _database: None },
+        TestStore { store: on_server, _folder: None, _database: Some(database) },
     ]
 }
 
 /// The same with the accounts alice and bob.
-async fn stores_with_accounts() -> [TestStore; 2] {
+async fn stores_with_accounts() -> [TestStore; 3] {
     let stores = stores().await;
     for store in &stores {
         store.add_account(&alice(), at(0)).await.unwrap();
@@ -103,5 +110,13 @@ fn new_vm(owner: AccountName, host_key: &str) -> NewVm {
         disk: 10 << 30,
         host_key: Secret::new(host_key.to_owned()),
         limits: Limits::NONE,
+    }
+}
+
+/// Runs statements, several at once, in a transaction.
+async fn run(tx: &mut Tx, sql: &'static str) -> Result<(), sqlx::Error> {
+    match tx {
+        Tx::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
+        Tx::Postgres(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
     }
 }

@@ -1,16 +1,15 @@
-//! Opening a file: made, found again, refused. SQLite only.
+//! What is a file's own: permissions, damage, a full disk. SQLite only; what holds for a server too is in `opened`.
 
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    task::Poll,
 };
 
 use tempfile::TempDir;
 
-use super::{alice, at, koding, new_key, new_vm};
-use crate::{Role, Store, StoreError};
+use super::{alice, at, koding, run};
+use crate::{Role, Store, StoreError, sql};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -25,33 +24,8 @@ async fn open(path: &Path) -> Result<Store, StoreError> {
 /// Runs `sql` in a transaction, which is dropped where that fails, as in every call.
 async fn write(store: &Store, sql: &'static str) -> Result<(), StoreError> {
     let mut tx = store.write().await?;
-    sqlx::raw_sql(sql).execute(&mut *tx).await?;
+    run(&mut tx, sql).await?;
     Ok(tx.commit().await?)
-}
-
-/// Runs `sql` in a new database, as somebody else would.
-async fn write_by_hand(path: &Path, sql: &'static str) {
-    let store = open(path).await.unwrap();
-    write(&store, sql).await.unwrap();
-    store.close().await;
-}
-
-#[tokio::test]
-async fn all_is_there_after_reopening() {
-    let (_folder, path) = place();
-    let store = open(&path).await.unwrap();
-    store.add_account(&alice(), at(1)).await.unwrap();
-    let key = store.add_key(&alice(), &new_key(1), at(2)).await.unwrap();
-    let vm = store.add_vm(&new_vm(alice(), "host key"), at(3)).await.unwrap();
-    let accounts = store.accounts().await.unwrap();
-    store.close().await;
-    assert!(store.accounts().await.is_err());
-
-    let store = open(&path).await.unwrap();
-    assert_eq!(store.accounts().await.unwrap(), accounts);
-    assert_eq!(store.keys(&alice()).await.unwrap(), [key]);
-    let again = store.vm(&vm.name).await.unwrap().unwrap();
-    assert_eq!((again.id, again.host_key.expose().as_str()), (vm.id, "host key"));
 }
 
 #[tokio::test]
@@ -65,72 +39,17 @@ async fn what_a_killed_process_had_written_is_there() {
 }
 
 #[tokio::test]
-async fn two_processes_wait_for_each_other() {
-    let (_folder, path) = place();
-    let (one, two) = (open(&path).await.unwrap(), open(&path).await.unwrap());
-    one.add_account(&alice(), at(0)).await.unwrap();
-    let mut tasks = tokio::task::JoinSet::new();
-    for store in [one, two] {
-        for _ in 0..10 {
-            let store = store.clone();
-            tasks.spawn(
-                async move { store.add_vm(&new_vm(alice(), "a"), at(0)).await.unwrap().name.number.0 },
-            );
-        }
-    }
-    let mut numbers = tasks.join_all().await;
-    numbers.sort_unstable();
-    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn readers_cannot_write_and_durability_is_full() {
+async fn durability_is_full() {
     let (_folder, path) = place();
     let store = open(&path).await.unwrap();
-    assert!(sqlx::query("DELETE FROM teams").execute(store.reader()).await.is_err());
     let mut tx = store.write().await.unwrap();
     let mut pragmas = vec![];
     for pragma in ["PRAGMA synchronous", "PRAGMA foreign_keys"] {
-        pragmas.push(sqlx::query_scalar::<_, i64>(pragma).fetch_one(&mut *tx).await.unwrap());
+        pragmas.push(sql::query_scalar::<i64>(pragma).fetch_one(&mut tx).await.unwrap());
     }
     assert_eq!(pragmas, [2, 1], "FULL and ON");
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *tx).await.unwrap();
+    let mode: String = sql::query_scalar("PRAGMA journal_mode").fetch_one(&mut tx).await.unwrap();
     assert_eq!(mode, "wal");
-}
-
-#[tokio::test]
-async fn a_dropped_call_leaves_nothing_half_done_and_no_lock() {
-    let (_folder, path) = place();
-    let store = open(&path).await.unwrap();
-    let alice = alice();
-    store.add_account(&alice, at(0)).await.unwrap();
-    for polls in 1..500 {
-        let mut call = Box::pin(store.remove_account(&alice, at(1)));
-        let mut polled = 0;
-        std::future::poll_fn(|context| {
-            polled += 1;
-            match call.as_mut().poll(context) {
-                Poll::Pending if polled < polls => Poll::Pending,
-                _ => Poll::Ready(()),
-            }
-        })
-        .await;
-        drop(call);
-        // A change that was under way when it was dropped is over, one way or the other, before the next begins.
-        let next = store.add_vm(&new_vm(alice.clone(), "a"), at(2)).await;
-        let there = store.account_exists(&alice).await.unwrap();
-        let marks: Vec<_> =
-            store.vms(None).await.unwrap().iter().map(|vm| vm.removing_at.is_some()).collect();
-        match next {
-            Ok(_) => assert!(there && !marks.contains(&true), "after {polls} polls: {there}, {marks:?}"),
-            Err(StoreError::NoSuchAccount { .. }) => {
-                assert!(!there && !marks.contains(&false), "after {polls} polls: {there}, {marks:?}");
-                return;
-            }
-            Err(error) => panic!("after {polls} polls: {error:?}"),
-        }
-    }
-    panic!("given time enough, the call is done");
 }
 
 #[tokio::test]
@@ -149,13 +68,13 @@ async fn a_full_disk_stops_writing_only_until_there_is_room() {
         write(&store, "PRAGMA max_page_count = 100000").await.unwrap();
         write(&store, FILL).await.unwrap();
         let rows: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM filler").fetch_one(store.reader()).await.unwrap();
+            sql::query_scalar("SELECT COUNT(*) FROM filler").fetch_one(store.reader()).await.unwrap();
         assert_eq!(rows, round, "nothing of what was refused is there");
     }
     store.add_account(&alice(), at(0)).await.unwrap();
     let mut tx = store.write().await.unwrap();
     for (pragma, value) in [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1)] {
-        let found: i64 = sqlx::query_scalar(pragma).fetch_one(&mut *tx).await.unwrap();
+        let found: i64 = sql::query_scalar(pragma).fetch_one(&mut tx).await.unwrap();
         assert_eq!(found, value, "{pragma}, of the connection that came instead");
     }
 }
@@ -221,49 +140,6 @@ async fn a_database_with_any_page_damaged_is_refused_and_kept() {
 }
 
 #[tokio::test]
-async fn a_newer_database_is_refused() {
-    let (_folder, path) = place();
-    write_by_hand(
-        &path,
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-         VALUES (9999, 'of the future', TRUE, x'00', 0)",
-    )
-    .await;
-    let error = open(&path).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { .. }), "{error:?}");
-    assert!(error.to_string().contains("newer Berth"));
-}
-
-#[tokio::test]
-async fn a_database_with_another_history_is_refused() {
-    let (_folder, path) = place();
-    write_by_hand(&path, "UPDATE _sqlx_migrations SET checksum = x'00'").await;
-    assert!(matches!(open(&path).await, Err(StoreError::Foreign { .. })));
-}
-
-#[tokio::test]
-async fn a_database_of_another_program_is_refused_and_kept() {
-    let (_folder, path) = place();
-    write_by_hand(&path, "DROP TABLE _sqlx_migrations").await;
-    assert!(matches!(open(&path).await, Err(StoreError::Foreign { .. })));
-    assert!(matches!(open(&path).await, Err(StoreError::Foreign { .. })), "the first attempt made no table");
-}
-
-#[tokio::test]
-async fn the_default_team_may_change_but_not_to_an_accounts_name() {
-    let (_folder, path) = place();
-    let store = open(&path).await.unwrap();
-    store.add_account(&alice(), at(0)).await.unwrap();
-    store.remove_account(&alice(), at(1)).await.unwrap();
-    store.close().await;
-    let team = "alice".parse().unwrap();
-    let error = Store::open(&path, &team).await.unwrap_err();
-    assert!(matches!(&error, StoreError::TeamNameTaken { team: taken } if *taken == team));
-    Store::open(&path, &"other".parse().unwrap()).await.unwrap();
-    open(&path).await.unwrap();
-}
-
-#[tokio::test]
 async fn of_the_accounts_from_before_there_were_roles_the_oldest_is_the_operator() {
     let (_folder, path) = place();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
@@ -293,7 +169,7 @@ async fn a_copy_is_whole_while_others_write_and_is_its_owners_alone() {
     let copy = folder.path().join("copy.db");
     // A transaction that is under way is not in it, and does not hold it up.
     let mut tx = store.write().await.unwrap();
-    sqlx::raw_sql("DELETE FROM names").execute(&mut *tx).await.unwrap_err();
+    run(&mut tx, "DELETE FROM names").await.unwrap_err();
     store.copy_to(&copy).await.unwrap();
     drop(tx);
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,10 +1,10 @@
 //! Impossible rows are refused by the database itself, whoever writes them.
 
-use super::{alice, at, bob, new_key, new_vm, stores_with_accounts};
-use crate::NewShare;
+use super::{alice, at, bob, new_key, new_vm, run, stores_with_accounts};
+use crate::{NewShare, sql};
 
 /// What somebody logs in with.
-const LOG_IN: &str = "
+pub(super) const LOG_IN: &str = "
     INSERT INTO passwords (account, hash, set_at) VALUES ('alice', '$argon2id$v=19$', 0);
     INSERT INTO login_sessions (id, account, cookie_hash, way, created_at, proved_at, seen_at, address, user_agent)
     VALUES (1, 'alice', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'link', 0, 0, 0, '::1', '');
@@ -118,11 +118,11 @@ async fn impossible_rows_are_refused() {
         let share = NewShare { vm, account: bob(), sudo: true, accept_by: at(9), ends_at: None };
         store.share(&share, at(0)).await.unwrap();
         let mut tx = store.write().await.unwrap();
-        sqlx::raw_sql(LOG_IN).execute(&mut *tx).await.unwrap();
+        run(&mut tx, LOG_IN).await.unwrap();
         tx.commit().await.unwrap();
         for sql in IMPOSSIBLE {
             let mut tx = store.write().await.unwrap();
-            let done = sqlx::query(*sql).execute(&mut *tx).await;
+            let done = sql::query(*sql).execute(&mut tx).await;
             let error = done.expect_err(sql);
             let kind = error.as_database_error().expect(sql).kind();
             assert_ne!(kind, sqlx::error::ErrorKind::Other, "{sql}: {error}");
@@ -142,7 +142,7 @@ async fn the_same_changes_to_possible_rows_are_not_refused() {
             "UPDATE vms SET number = 4294967295, last_boot_ms = 0, removing_at = 1, removed_at = 1",
         ] {
             let mut tx = store.write().await.unwrap();
-            sqlx::query(sql).execute(&mut *tx).await.expect(sql);
+            sql::query(sql).execute(&mut tx).await.expect(sql);
             tx.commit().await.unwrap();
         }
     }
