@@ -1,11 +1,11 @@
 # Each target can be run again at any time and asks nothing. What they do is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help up down logs build image test fuzz soak audit
+.PHONY: help up down logs build image test test-cluster fuzz soak audit
 # How long each target of make fuzz runs.
 SECONDS = 600
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
 
 up: ## From a bare machine to a shell in your own VM
 	@scripts/up.sh
@@ -22,8 +22,11 @@ build: ## Build target/release/berth
 image: ## Build the image that VMs are made from
 	@scripts/build.sh image
 
-test: ## Check the style and run every test
+test: ## Check the style and run every test but those of a cluster
 	@scripts/test.sh
+
+test-cluster: ## Run the tests with a real cluster of Incus
+	@scripts/test-cluster.sh
 
 fuzz: ## Feed strange bytes to every parser, ten minutes each (SECONDS=600)
 	@scripts/fuzz.sh $(SECONDS)

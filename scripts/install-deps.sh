@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing for: run (the server and its image), build (berth itself), test (all tests), fuzz (libFuzzer). Asks nothing.
-# usage: scripts/install-deps.sh [run] [build] [test] [fuzz]
+# Installs what is missing for: run (the server and its image), build (berth itself), test (all tests but those of a
+# cluster), cluster (those), fuzz (libFuzzer). Asks nothing.
+# usage: scripts/install-deps.sh [run] [build] [test] [cluster] [fuzz]
 . "$(dirname "$0")/lib.sh"
 
 wanted=
@@ -10,13 +11,16 @@ for purpose in "$@"; do
     run) wanted+=" qemu-system-x86 qemu-utils mmdebstrap uidmap passt openssh-client e2fsprogs debian-archive-keyring" ;;
     build) wanted+=" gcc libc6-dev make ca-certificates curl" ;;
     fuzz) wanted+=" g++" ;;
-    test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble postgresql procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
+    cluster)
+        wanted+=" iproute2 procps util-linux"
         incus="incus-base incus-client lxcfs attr btrfs-progs dnsmasq-base"
+        ;;
+    test) wanted+=" dropbear-bin git iproute2 netcat-openbsd openssh-server pebble postgresql procps putty-tools python3 python3-asyncssh python3-paramiko rsync shellcheck ssh-audit sudo tmux util-linux"
         # By their commands: they come from many places, and Debian's npm does not go with another one's nodejs.
         command -v node >/dev/null && command -v npm >/dev/null || wanted+=" nodejs npm"
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || wanted+=" chromium"
         ;;
-    *) fail "install-deps.sh: there is no purpose $purpose. Give run, build, test, fuzz." ;;
+    *) fail "install-deps.sh: there is no purpose $purpose. Give run, build, test, cluster, fuzz." ;;
     esac
 done
 
@@ -82,6 +86,10 @@ install_incus() {
         release_of=(-t bookworm-backports)
     fi
     if [ ! -e $policy ]; then
+        # Whatever ends this: with it left behind no package of this machine would start its service any more.
+        # shellcheck disable=SC2064 # the path as it is now
+        trap "root rm -f $policy" EXIT
+        trap 'exit 1' INT TERM HUP
         ours=yes
         printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
         root chmod 755 $policy

@@ -7,8 +7,7 @@ scripts/install-rust.sh lint
 
 # The tests run this binary, and make their VMs from an image that it builds: one profile for all of it. They share VMs
 # within a program, so they are run by cargo itself and not by a runner that gives each test a process.
-built=${CARGO_TARGET_DIR:-target}/debug
-berth=$built/berth
+berth=${CARGO_TARGET_DIR:-target}/debug/berth
 export BERTH_IMAGE_DIR=${BERTH_IMAGE_DIR:-$builder_home/.cache/berth/images}
 
 step "Checking the format" "$logs/fmt.log" as_builder cargo fmt --all --check
@@ -17,18 +16,15 @@ step "Getting the website’s tools" "$logs/npm.log" as_builder npm --prefix cra
 step "Checking the website’s built files" "$logs/assets.log" as_builder npm --prefix crates/web/npm run check
 step "Building berth and the tests" "$logs/build.log" as_builder cargo test --workspace --locked --no-run
 
-say "Building the images, and looking for what the compiler and clippy dislike …"
+say "Building the image, and looking for what the compiler and clippy dislike …"
 start=$SECONDS
-{
-    as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" "$berth" image build &&
-        as_builder "$built/berth-image" "$BERTH_IMAGE_DIR" container
-} >"$logs/image.log" 2>&1 &
+as_builder env BERTH_IMAGE_DIR="$BERTH_IMAGE_DIR" "$berth" image build >"$logs/image.log" 2>&1 &
 image=$!
 step "Clippy" "$logs/clippy.log" as_builder cargo clippy --workspace --all-targets --locked -- -D warnings
 step "The documentation" "$logs/doc.log" as_builder env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 # The same inputs each time, so that what fails is what has changed.
 step "Fuzzing" "$logs/fuzz.log" scripts/fuzz.sh 5 -seed=1
-finish "$image" "$logs/image.log" "The images" "$start"
+finish "$image" "$logs/image.log" "The image" "$start"
 
 # Beside the tests: a browser mostly waits. The demo is one of cargo's examples, which it built with the tests.
 demo=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples/demo")

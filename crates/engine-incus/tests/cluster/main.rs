@@ -1,7 +1,8 @@
 //! The engine with a real cluster: three members, each in namespaces of its own, which `cluster.sh` starts here.
 //!
 //! This program starts the cluster, and then itself once more on the cluster's network, where the tests run. Arguments
-//! choose tests by a part of their name. It needs root, Incus, and the image for containers in `BERTH_IMAGE_DIR` (or in
+//! choose tests by a part of their name. `make test-cluster` runs it; without `BERTH_CLUSTER_TESTS` it does nothing, since what
+//! pulls plugs takes minutes. It needs root, Incus, and the image for containers in `BERTH_IMAGE_DIR` (or in
 //! `~/.cache/berth/images`); what is missing is an error that says what to do. `BERTH_TEST_CLUSTER=BASE:NAME` takes a
 //! cluster that runs.
 
@@ -34,6 +35,10 @@ const TESTS: &[(&str, Test)] = &[
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if std::env::var_os("BERTH_CLUSTER_TESTS").is_none() {
+        println!("The tests with a cluster are run by make test-cluster.");
+        return ExitCode::SUCCESS;
+    }
     let Some(cluster) = Cluster::entered() else {
         return bench::start_and_enter(&wanted);
     };

@@ -8,7 +8,7 @@ use berth_model::VmId;
 use berth_testkit::{Bench, conformance};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::bench::{Cluster, MEMBERS, PATIENCE, guest, spec, within};
@@ -33,7 +33,13 @@ pub(crate) async fn through_the_api(cluster: &Cluster) {
     within("start", engine.start(&vm, &spec(), &guest())).await.expect("its sshd answers through the API");
     let refused = within("dial", engine.dial(&vm, 4321)).await.err();
     assert_eq!(refused, Some(EngineError::Refused { port: 4321 }), "where nothing listens, it is told");
-    let mut page = within("dial", engine.dial(&vm, 80)).await.expect("the web server answers");
+    // It starts when sshd does, and is not waited for.
+    let mut page = loop {
+        match within("dial", engine.dial(&vm, 80)).await {
+            Err(EngineError::Refused { .. }) => sleep(Duration::from_millis(200)).await,
+            page => break page.expect("the web server answers"),
+        }
+    };
     page.write_all(b"GET / HTTP/1.0\r\n\r\n").await.expect("asked");
     page.shutdown().await.expect("the sending half closes");
     let mut said = String::new();
