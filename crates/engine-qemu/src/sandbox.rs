@@ -133,6 +133,9 @@ impl Sandbox<'_> {
                 rules.insert(call, vec![]);
             }
         }
+        // Root opens files in the VM's folder by their names, and is not to be led elsewhere.
+        #[cfg(target_arch = "x86_64")]
+        rules.insert(libc::SYS_symlink, vec![]);
         // The same by their other numbers, where the kernel has x32: to a filter those are calls of this architecture.
         #[cfg(target_arch = "x86_64")]
         for (call, conditions) in rules.clone() {
@@ -185,7 +188,7 @@ fn drop_capabilities() -> io::Result<()> {
 
 /// Calls that neither a shim nor a QEMU has a use for: of the kernel's own affairs, and ways into other processes or around
 /// the rules above.
-const REFUSED: [i64; 53] = [
+const REFUSED: [i64; 54] = [
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -231,6 +234,7 @@ const REFUSED: [i64; 53] = [
     libc::SYS_settimeofday,
     libc::SYS_swapoff,
     libc::SYS_swapon,
+    libc::SYS_symlinkat,
     libc::SYS_syslog,
     libc::SYS_umount2,
     libc::SYS_unshare,

@@ -8,7 +8,8 @@
 //! rebuild gives a VM the files of another one.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::fs::{MetadataExt, lchown},
     path::Path,
 };
@@ -22,7 +23,7 @@ use rustix::{
     },
 };
 
-use crate::paths::VmPaths;
+use crate::{paths::VmPaths, sandbox::landlock_is_missing};
 
 const FIRST: u32 = 0x7000_0000;
 const COUNT: u64 = 0x0ffe_0000;
@@ -33,11 +34,18 @@ const KVM: &str = "/dev/kvm";
 pub(crate) struct VmUser(u32);
 
 impl VmUser {
-    /// Gives the VM's files to its user. `None` where this process may not do so and become another user, as root may; and on a
-    /// file system that knows no other users, or in a container that has none.
-    pub(crate) fn own(vm: VmId, paths: &VmPaths) -> io::Result<Option<Self>> {
+    /// Gives the VM's files to its user. `None` where this process may not do so and become another user, as root may; on a
+    /// file system that knows no other users, or in a container that has none; and where the VM needs KVM, and that is root's
+    /// alone.
+    pub(crate) fn own(vm: VmId, paths: &VmPaths, kvm: bool) -> io::Result<Option<Self>> {
         let needed = CapabilitySet::CHOWN | CapabilitySet::SETUID | CapabilitySet::SETGID;
         if !capabilities(None)?.effective.contains(needed) {
+            return Ok(None);
+        }
+        if kvm && !is_open(&fs::metadata(KVM)?) {
+            tracing::warn!(
+                "the VM's processes run as root: {KVM} is root's alone. Give it to a group: chgrp kvm {KVM}; chmod 660 {KVM}"
+            );
             return Ok(None);
         }
         let user = Self::of(vm);
@@ -68,23 +76,32 @@ impl VmUser {
         }
         if found.is_dir() {
             for entry in fs::read_dir(path)? {
-                self.give(&entry?.path())?;
+                match self.give(&entry?.path()) {
+                    // The server has taken it away meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    given => given?,
+                }
             }
         }
         Ok(())
     }
 
     /// Makes the calling thread this user's, for good. It keeps one capability, and gives it to programs that it starts: to be no
-    /// stranger to files that it reads, since images may be somebody else's and in folders that are shut.
+    /// stranger to files that it reads, since images may be somebody else's and in folders that are shut. Without Landlock, which
+    /// says what it reads, it keeps none.
     pub(crate) fn enter(self) -> io::Result<()> {
         let (user, group) = (Uid::from_raw(self.0), Gid::from_raw(self.0));
         set_thread_groups(&of_kvm())?;
         set_thread_res_gid(group, group, group)?;
         set_keep_capabilities(true)?;
         set_thread_res_uid(user, user, user)?;
-        let kept = CapabilitySet::DAC_READ_SEARCH;
+        let kept =
+            if landlock_is_missing() { CapabilitySet::empty() } else { CapabilitySet::DAC_READ_SEARCH };
         set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept })?;
-        Ok(configure_capability_in_ambient_set(kept, true)?)
+        if !kept.is_empty() {
+            configure_capability_in_ambient_set(kept, true)?;
+        }
+        Ok(())
     }
 }
 
@@ -95,6 +112,12 @@ pub(crate) fn give_as(folder: &Path, file: &Path) -> io::Result<()> {
         return Ok(());
     }
     lchown(file, Some(folder.uid()), Some(folder.gid()))
+}
+
+/// Whether a device may be used by whoever is in its group, which is another one than root's; or by everybody.
+fn is_open(device: &Metadata) -> bool {
+    let may = |who: u32| device.mode() & who == who;
+    may(0o006) || (may(0o060) && device.gid() != 0)
 }
 
 /// Who may use KVM beside root.
@@ -116,6 +139,8 @@ fn is_impossible(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -125,5 +150,22 @@ mod tests {
         assert_eq!(of("000000000ffdffff"), 0x7ffd_ffff, "the last that is left alone");
         assert_eq!(of("000000000ffe0000"), 0x7000_0000);
         assert_ne!(of("1122334455667788"), of("1122334455667789"));
+    }
+
+    #[test]
+    fn what_is_roots_alone_is_open_to_no_vm() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = |mode, group| {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            lchown(file.path(), None, Some(group))
+                .is_ok()
+                .then(|| is_open(&file.as_file().metadata().unwrap()))
+        };
+        let own = rustix::process::getegid().as_raw();
+        assert_eq!(open(0o666, own), Some(true));
+        assert_eq!(open(0o600, own), Some(false));
+        // Only root can try another group.
+        assert_ne!(open(0o660, 0), Some(true), "as in a container without udev");
+        assert_ne!(open(0o660, 7), Some(false));
     }
 }

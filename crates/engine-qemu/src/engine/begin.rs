@@ -204,7 +204,8 @@ impl QemuEngine {
     pub(crate) async fn launch(&self, vm: &VmId, paths: VmPaths, begin: Begin) -> Result<bool, EngineError> {
         let reads = self.reads(&paths);
         let (qemu, way_out) = (self.config.qemu.clone(), self.way_out().await);
-        let spec = ShimSpec { vm: *vm, paths, qemu, way_out, reads, begin };
+        let kvm = self.accel().await.is_ok_and(|accel| accel == Accel::Kvm);
+        let spec = ShimSpec { vm: *vm, paths, qemu, way_out, reads, kvm, begin };
         let program = self.config.shim.clone();
         let (hello, heard) = oneshot::channel();
         let done = self.done.clone();

@@ -207,7 +207,7 @@ fn shut_in(spec: &ShimSpec) -> io::Result<Option<Arc<Outside>>> {
         reads: &spec.reads,
         qemu: &spec.qemu,
         user_network: spec.way_out == WayOut::UserNetwork,
-        user: VmUser::own(spec.vm, &spec.paths)?,
+        user: VmUser::own(spec.vm, &spec.paths, spec.kvm)?,
     };
     sandbox.enter().map_err(io::Error::other)?;
     Ok(outside)

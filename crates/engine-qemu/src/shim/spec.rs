@@ -22,6 +22,8 @@ pub(crate) struct ShimSpec {
     pub(crate) way_out: WayOut,
     /// Files and folders beside its own that it reads: images, and what its disk is a layer over.
     pub(crate) reads: Vec<PathBuf>,
+    /// Whether VMs run with KVM here, which whoever runs QEMU has to be let use.
+    pub(crate) kvm: bool,
     pub(crate) begin: Begin,
 }
 
