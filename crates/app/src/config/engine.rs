@@ -33,10 +33,10 @@ pub(crate) enum Instances {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ReachBy {
-    /// By their addresses.
-    #[default]
+    /// By the addresses that they say they have.
     Network,
-    /// Through the cluster's API.
+    /// Through the cluster's API: programs are reached from within the VM, whatever its owner says of its addresses.
+    #[default]
     Api,
 }
 
