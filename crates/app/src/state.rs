@@ -25,8 +25,11 @@ use std::{
 };
 
 use berth_model::VmId;
+use berth_store::Place;
 use rustix::fs::{FlockOperation, flock};
 
+/// Which database is worked with.
+const NOTE: &str = "database";
 /// What the name of a folder begins with in which a backup is unpacked.
 pub(crate) const RESTORING: &str = ".restoring-";
 
@@ -72,16 +75,45 @@ impl StateDir {
 
     /// Which database the server that runs here, or that ran here last, works with.
     pub(crate) fn database_in_use(&self) -> String {
-        let noted = fs::read_to_string(self.0.join("database")).unwrap_or_default();
+        let noted = fs::read_to_string(self.0.join(NOTE)).unwrap_or_default();
         // Servers that wrote no such file knew none but the one here.
         if noted.is_empty() { self.database().display().to_string() } else { noted }
     }
 
-    /// Notes which database the server that runs here works with.
+    /// Whether a database may be served here: an old one would let in who was shut out since.
+    ///
+    /// # Errors
+    /// Another one was served last, or there is another one here; what to do, as a sentence.
+    pub(crate) fn must_be_what_was_served(&self, place: &Place) -> anyhow::Result<()> {
+        let (file, last) = (self.database(), self.database_in_use());
+        match place {
+            Place::Server(_) if file.exists() => anyhow::bail!(
+                "The configuration names the database {place}, and {} is there too. Copy it, if that is not done yet: berth admin \
+                 migrate-store --from {} --to URL. Then move it away",
+                file.display(),
+                file.display()
+            ),
+            // A folder that was moved has its file at another path.
+            Place::File(_) if last.contains("://") => anyhow::bail!(
+                "This Berth worked with the database {last} last, and the configuration names none. Put [database] back, or copy it: \
+                 berth admin migrate-store --from URL --to {}. If {} is what is to be served, delete {}",
+                file.display(),
+                file.display(),
+                self.0.join(NOTE).display()
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes which database is worked with here.
     pub(crate) fn note_database(&self, place: &str) -> io::Result<()> {
-        let path = self.0.join("database");
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        file?.write_all(place.as_bytes())
+        if self.database_in_use() == place {
+            return Ok(());
+        }
+        let mut file = tempfile::Builder::new().prefix(".database-").tempfile_in(&self.0)?;
+        file.write_all(place.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(self.0.join(NOTE)).map(drop).map_err(|error| error.error)
     }
 
     /// Deletes copies of the database that somebody asked for and never took away. For who holds the lock.

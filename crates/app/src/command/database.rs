@@ -38,6 +38,12 @@ pub(crate) fn migrate(context: &Context<'_>, args: &MigrateStoreArgs) -> Result<
         given
             .map_err(|error| invalid(format!("{} cannot be given to its user: {error}.", path.display())))?;
     }
+    if lock.is_some() {
+        let noted = state.note_database(&to.to_string());
+        noted.map_err(|error| {
+            invalid(format!("{} cannot be written to: {error}.", config.state_dir.display()))
+        })?;
+    }
     drop(lock);
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let tables: serde_json::Map<_, _> =

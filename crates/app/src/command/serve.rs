@@ -26,7 +26,7 @@ use anyhow::Context as _;
 use berth_control::{Actor, Control};
 use berth_gateway::{Gateway, GatewaySettings, HostKey};
 use berth_model::parse_pasted;
-use berth_store::{Place, Store};
+use berth_store::Store;
 use berth_web::tls::Tls;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -176,18 +176,9 @@ async fn open(config: &Config, doors: &Doors) -> anyhow::Result<Arc<Control>> {
 }
 
 async fn open_store(config: &Config, state: &StateDir) -> anyhow::Result<Store> {
-    let file = state.database();
-    let place = config.database.place(file.clone()).map_err(anyhow::Error::msg)?;
+    let place = config.database.place(state.database()).map_err(anyhow::Error::msg)?;
+    state.must_be_what_was_served(&place)?;
     let store = place.open(&config.team).await?;
-    if matches!(place, Place::Server(_)) && file.exists() && store.count_accounts().await? == 0 {
-        store.close().await;
-        anyhow::bail!(
-            "There is nothing in the database {place}, and {} has one. Copy it there: berth admin migrate-store --from {} --to \
-             URL. Or move it away",
-            file.display(),
-            file.display()
-        );
-    }
     state.note_database(&place.to_string()).context("The state folder cannot be written to")?;
     Ok(store)
 }

@@ -38,7 +38,7 @@ fn an_installation_moves_to_postgresql_and_back() {
 
     configure(&world, Some(&url));
     let refused = world.run("serve").refused();
-    assert!(refused.contains("There is nothing in the database"), "{refused}");
+    assert!(refused.contains("berth.db is there too. Copy it"), "{refused}");
     let file = world.state().join("berth.db");
     let there = world.json(&format!("admin migrate-store --from {} --to {url}", file.display()));
     assert!(there["rows"].as_u64().unwrap() > 10 && there["tables"]["keys"] == 1, "{there}");
@@ -56,6 +56,8 @@ fn an_installation_moves_to_postgresql_and_back() {
     let told = world.run("admin upgrade").refused();
     assert!(told.contains("names another database"), "{told}");
     server.terminate();
+    let refused = world.run("serve").refused();
+    assert!(refused.contains("This Berth worked with the database postgres"), "{refused}");
 
     let told = world.run(&format!("admin migrate-store --from {url} --to {}", file.display())).ok();
     assert!(told.contains("Take [database] out of the configuration"), "{told}");
