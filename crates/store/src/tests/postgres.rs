@@ -58,9 +58,29 @@ async fn made(how: &str) -> Database {
     let postgres = POSTGRES.get_or_init(begin).await;
     let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
     let done_with = std::mem::take(&mut *DONE_WITH.lock().unwrap_or_else(PoisonError::into_inner));
-    let drops = done_with.into_iter().map(|name| format!("DROP DATABASE {name} WITH (FORCE)"));
-    run(postgres, drops.chain([format!("CREATE DATABASE {name} {how}")])).await;
+    let mut connection = PgConnection::connect(&postgres.address("postgres")).await.unwrap();
+    for name in done_with {
+        // One whose connections do not end in time stays until the server ends.
+        let _ = connection.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await;
+    }
+    let create = format!("CREATE DATABASE {name} {how}");
+    for tries in 0.. {
+        match connection.execute(AssertSqlSafe(create.clone())).await {
+            // The template is looked at by a connection that is about to end. The server waits for that, five seconds.
+            Err(error) if tries < 10 && is_in_use(&error) => {}
+            made => {
+                made.unwrap();
+                break;
+            }
+        }
+    }
+    connection.close().await.unwrap();
     Database { name, postgres }
+}
+
+/// `object_in_use`: <https://www.postgresql.org/docs/15/errcodes-appendix.html>.
+fn is_in_use(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55006")
 }
 
 async fn begin() -> Postgres {
