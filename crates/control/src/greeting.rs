@@ -50,9 +50,9 @@ impl AsyncRead for Greeted {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
         let length = self.said.len().min(buf.remaining());
-        for byte in self.said.drain(..length) {
-            buf.put_slice(&[byte]);
-        }
+        let (now, later) = self.said.split_at(length);
+        buf.put_slice(now);
+        self.said = later.to_vec();
         Poll::Ready(Ok(()))
     }
 }
