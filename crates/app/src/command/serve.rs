@@ -248,7 +248,7 @@ impl Running {
                     let handed_over = tokio::select! {
                         biased;
                         handed_over = successor::hand_over(&self.origin, &self.estate, &self.control) => handed_over,
-                        // The new one sees that this one has gone, and ends too.
+                        // The new one is killed.
                         () = signals.come() => break,
                     };
                     match handed_over {

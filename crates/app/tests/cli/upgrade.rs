@@ -192,6 +192,37 @@ fn what_is_stopped_is_stopped_with_all_that_is_left_of_it() {
     until("the old server ends", || server.has_ended());
 }
 
+/// Servers that are about to take this world's over.
+fn successors(world: &World) -> usize {
+    let folder = world.path("").to_str().unwrap().trim_end_matches('/').to_owned();
+    let is_one = |process: &std::path::Path| {
+        let read = |name| std::fs::read(process.join(name)).unwrap_or_default();
+        let has = |name, what: &str| String::from_utf8_lossy(&read(name)).contains(what);
+        has("cmdline", "--take-over") && has("environ", &folder)
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| is_one(&entry.path())).count()
+}
+
+#[test]
+fn a_server_is_stopped_in_the_middle_of_an_upgrade() {
+    let world = World::new();
+    let server = world.serve();
+    // The new one waits for somebody to write its configuration.
+    let sound = std::fs::read_to_string(world.path("berth.toml")).unwrap();
+    let other = world.write("sound.toml", &sound);
+    std::fs::remove_file(world.path("berth.toml")).unwrap();
+    assert!(command("mkfifo").arg(world.path("berth.toml")).status().unwrap().success());
+    let mut asked = world.command("admin upgrade");
+    let mut asked = asked.env("BERTH_CONFIG", other).stderr(Stdio::null()).spawn().unwrap();
+    until("the new one is there", || successors(&world) == 1);
+    let log = world.path("server.log");
+    assert_eq!(server.terminate().0, 0);
+    until("the new one goes too", || successors(&world) == 0);
+    assert!(!asked.wait().unwrap().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("was not replaced"), "it did not wait for the new one to fail: {log}");
+}
+
 #[test]
 fn one_that_does_not_come_up_changes_nothing() {
     let world = World::new();

@@ -19,11 +19,11 @@ const SHELL: &str = r#"exec 3<&0; "$0" "$@" <&3 3<&- >&2 & echo $!"#;
 const WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Such a program, as long as it runs and after that.
+/// Such a program. Dropped, it is killed, unless it was left to itself.
 #[derive(Debug)]
 pub(super) struct Adopted {
     pid: Pid,
-    /// `None` where it had ended before it could be asked for.
+    /// `None` where it had ended before it could be asked for, or is left to itself.
     process: Option<OwnedFd>,
 }
 
@@ -51,9 +51,14 @@ impl Adopted {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// From here on it does not end with this.
+    pub(super) fn leave(&mut self) {
+        self.process = None;
+    }
+
     /// Ends it, if it has not ended, and waits until it has.
-    pub(super) async fn kill(self) {
-        let Some(process) = self.process else { return };
+    pub(super) async fn kill(mut self) {
+        let Some(process) = self.process.take() else { return };
         let ended = async {
             // One that has ended is no other process: the descriptor stands for this one alone.
             while pidfd_send_signal(&process, Signal::KILL).is_ok() {
@@ -62,6 +67,15 @@ impl Adopted {
         };
         if timeout(WITHIN, ended).await.is_err() {
             tracing::warn!(pid = self.pid.as_raw_nonzero(), "a server that was killed does not end");
+        }
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
 }

@@ -57,7 +57,10 @@ pub(super) async fn hand_over(
         .map_err(|error| failed(format!("{} cannot be started: {error}", origin.program.display())))?;
     let mut successor = Successor { process, other };
     match successor.take_up(control).await {
-        Ok(()) => Ok(successor),
+        Ok(()) => {
+            successor.process.leave();
+            Ok(successor)
+        }
         Err(failure) => {
             successor.process.kill().await;
             control.stay().await;
