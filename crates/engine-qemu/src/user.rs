@@ -35,11 +35,11 @@ pub(crate) struct VmUser(u32);
 
 impl VmUser {
     /// Gives the VM's files to its user. `None` where this process may not do so and become another user, as root may; on a
-    /// file system that knows no other users, or in a container that has none; and where the VM needs KVM, and that is root's
-    /// alone.
+    /// file system that knows no other users, or in a container that has none; where the VM needs KVM, and that is root's
+    /// alone; and without Landlock: this user may read whatever that does not refuse, and would read everything.
     pub(crate) fn own(vm: VmId, paths: &VmPaths, kvm: bool) -> io::Result<Option<Self>> {
         let needed = CapabilitySet::CHOWN | CapabilitySet::SETUID | CapabilitySet::SETGID;
-        if !capabilities(None)?.effective.contains(needed) {
+        if !capabilities(None)?.effective.contains(needed) || landlock_is_missing() {
             return Ok(None);
         }
         if kvm && !is_open(&fs::metadata(KVM)?) {
@@ -87,21 +87,16 @@ impl VmUser {
     }
 
     /// Makes the calling thread this user's, for good. It keeps one capability, and gives it to programs that it starts: to be no
-    /// stranger to files that it reads, since images may be somebody else's and in folders that are shut. Without Landlock, which
-    /// says what it reads, it keeps none.
+    /// stranger to files that it reads, since images may be somebody else's and in folders that are shut.
     pub(crate) fn enter(self) -> io::Result<()> {
         let (user, group) = (Uid::from_raw(self.0), Gid::from_raw(self.0));
         set_thread_groups(&of_kvm())?;
         set_thread_res_gid(group, group, group)?;
         set_keep_capabilities(true)?;
         set_thread_res_uid(user, user, user)?;
-        let kept =
-            if landlock_is_missing() { CapabilitySet::empty() } else { CapabilitySet::DAC_READ_SEARCH };
+        let kept = CapabilitySet::DAC_READ_SEARCH;
         set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept })?;
-        if !kept.is_empty() {
-            configure_capability_in_ambient_set(kept, true)?;
-        }
-        Ok(())
+        Ok(configure_capability_in_ambient_set(kept, true)?)
     }
 }
 
