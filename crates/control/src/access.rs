@@ -201,7 +201,7 @@ impl Control {
         }
         // Whoever is known to a site that everybody may see is not asked for more than everybody.
         let visitor = visitor.filter(|_| access != PortAccess::Public).cloned();
-        if access == PortAccess::Public {
+        if access == PortAccess::Public && self.tools.decides() {
             self.web.public.note(id, port, &decided);
         }
         Ok(SiteEntry { vm: vm.clone(), id, port, visitor, decided })

@@ -169,6 +169,7 @@ impl Control {
     /// The store fails, and nothing is followed: what is open has to be ended.
     pub async fn leave(self: &Arc<Self>) -> Result<(), Error> {
         self.tools.standing.send_replace(Standing::Left);
+        self.web.public.forget();
         // From before the look at what there is, so that no change is missed.
         let changes = self.store.changes().await?;
         let mut grounds = Grounds::default();

@@ -40,7 +40,9 @@ const READERS: u32 = 8;
 
 /// What holds in every session. Transactions of a client that is gone do not keep others waiting, and what is committed is on
 /// disk, whatever the server's own settings are.
-const SESSION: [(&str, &str); 5] = [
+const SESSION: [(&str, &str); 6] = [
+    // What is counted when it is one's turn is what there is then.
+    ("default_transaction_isolation", "read committed"),
     ("lock_timeout", "5s"),
     ("statement_timeout", "12s"),
     ("idle_in_transaction_session_timeout", "30s"),

@@ -19,8 +19,10 @@ const RUN: &str = r#"
     "$0/initdb" --pgdata=data --username=berth --auth=trust --encoding=UTF8 --locale-provider=icu --icu-locale=en \
         --locale=C.UTF-8 --no-sync >log 2>&1 || { cat log >&2; exit 1; }
     "$0/postgres" -D data -k "$folder" -h '' -F -c max_connections=300 -c autovacuum=off >>log 2>&1 &
+    tries=0
     until "$0/pg_isready" -q -h "$folder"; do
-        kill -0 $! || { cat log >&2; exit 1; }
+        tries=$((tries + 1))
+        { kill -0 $! && [ $tries -lt 600 ]; } || { cat log >&2; exit 1; }
         sleep 0.1
     done
     echo "$folder"
